@@ -1,0 +1,36 @@
+//! The only vocabulary between banger's processes: messages, validated names, failure kinds.
+//!
+//! Wire types are in [`v1`] (CLI ↔ daemon), [`guest`] (host ↔ guest) and [`root`] (daemon ↔ helper);
+//! they stop at each program's edge. [`names`] are what untrusted text is parsed into.
+//! This crate never does I/O and imports no other banger crate.
+
+pub mod failure;
+pub mod frame;
+pub mod guest_contract;
+pub mod names;
+pub mod size;
+pub mod version;
+
+/// CLI ↔ daemon (gRPC).
+#[allow(clippy::all, clippy::pedantic, rust_2018_idioms, missing_docs)]
+pub mod v1 {
+    include!("gen/banger.v1.rs");
+}
+
+/// Host ↔ guest.
+pub mod guest {
+    /// Version 1 of the seed, control and sync messages.
+    #[allow(clippy::all, clippy::pedantic, rust_2018_idioms, missing_docs)]
+    pub mod v1 {
+        include!("gen/banger.guest.v1.rs");
+    }
+}
+
+/// Daemon ↔ root helper.
+pub mod root {
+    /// Version 1 of the boundary.
+    #[allow(clippy::all, clippy::pedantic, rust_2018_idioms, missing_docs)]
+    pub mod v1 {
+        include!("gen/banger.root.v1.rs");
+    }
+}
