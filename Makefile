@@ -1,0 +1,53 @@
+# What a person or a CI machine does with this repository. `make` alone lists the targets.
+#
+# CARGO_TARGET_DIR is respected; CARGO and RUSTFLAGS as usual.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install-deps build demo test lint fmt bench clean-state
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET_DIR)/release
+GUEST_TARGET := x86_64-unknown-linux-gnu
+
+# Every cargo call sees the same value, or each would rebuild what the other built.
+export BANGER_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install-deps: ## Install the distribution packages banger and its tests need (only what is missing)
+	@tools/install-deps
+
+build: ## Build the four programs into target/release
+	@$(CARGO) build --release -p banger -p bangerd
+	@# Alone, so that no other crate's features can reach the privileged program.
+	@$(CARGO) build --release -p bangerd-root
+	@# Static: it runs as PID 1 of any image. An explicit --target keeps the flag away from build scripts.
+	@RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" \
+		$(CARGO) build --release -p banger-guest --target $(GUEST_TARGET)
+	@tools/copy-if-changed $(TARGET_DIR)/$(GUEST_TARGET)/release/banger-guest $(RELEASE)/banger-guest
+
+demo: install-deps build ## From nothing: run the tests of examples/hello-c in a fresh VM
+	@tools/demo $(RELEASE)/banger examples/hello-c
+
+test: build ## Run every test, the end-to-end suite (real VMs) included
+	@tools/run-tests
+
+lint: ## Formatting, clippy with warnings denied, shellcheck where installed
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	@tools/lint-shell
+
+fmt: ## Format the Rust sources
+	@$(CARGO) fmt --all
+
+bench: build ## Measure `vm run` against the same VM started by hand; writes target/bench/boot.json
+	@$(CARGO) build --release --quiet -p banger-tests --bin banger-bench
+	@$(RELEASE)/banger-bench boot
+
+clean-state: ## Forget the kernel and image that the tests share (they are built again when needed)
+	@rm -rf $(TARGET_DIR)/test-artifacts
