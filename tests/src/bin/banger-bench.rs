@@ -1,0 +1,3 @@
+//! Measures banger beside what it is made of.
+
+fn main() {}

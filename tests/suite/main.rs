@@ -1,0 +1,3 @@
+//! The one test binary of what belongs to no single crate: repository rules, build scripts and the product end to end.
+
+mod tidy;
