@@ -1,0 +1,224 @@
+//! What the control channel runs over: a virtio-serial port (QEMU) or vsock (Firecracker).
+//!
+//! Both say the same four things. Writing never blocks for long: a host that does not read loses
+//! the frame and is told the latest milestone when it connects again.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use banger_proto::guest_contract::{CONTROL_PORT_NAME, CONTROL_VSOCK_PORT};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::SocketFlags;
+
+use crate::syscalls;
+
+/// A port without a host is looked at this often.
+const HUNG_UP_POLL: Duration = Duration::from_millis(50);
+/// A host that does not read for this long is gone.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// The port's driver may still be probing.
+const APPEARANCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A host is there now.
+    Connected,
+    /// No host is there any more.
+    Disconnected,
+    /// Bytes from the host.
+    Bytes(Vec<u8>),
+    /// The wake descriptor was written to.
+    Woken,
+}
+
+/// One way to reach the host.
+pub trait Link {
+    /// Blocks until something happens.
+    fn wait(&mut self, wake: Option<&OwnedFd>) -> Event;
+    /// Sends bytes if a host is there.
+    fn send(&mut self, bytes: &[u8]);
+    /// A host is there.
+    fn is_connected(&self) -> bool;
+}
+
+/// The machine's control port, whichever it has.
+pub fn open() -> Option<Box<dyn Link>> {
+    let deadline = Instant::now() + APPEARANCE_LIMIT;
+    loop {
+        if let Some(port) = find_port(Path::new("/sys/class/virtio-ports")) {
+            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            if let Ok(descriptor) = rustix::fs::open(&port, flags, Mode::empty()) {
+                return Some(Box::new(Port { descriptor, connected: false }));
+            }
+        }
+        if Path::new("/dev/vsock").exists()
+            && let Ok(listener) = syscalls::listen_vsock(CONTROL_VSOCK_PORT)
+        {
+            return Some(Box::new(Vsock { listener, stream: None }));
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The device node of the port with our name: there is no udev yet to make a link by name.
+pub fn find_port(class: &Path) -> Option<PathBuf> {
+    let ports = std::fs::read_dir(class).ok()?;
+    let ours = ports.flatten().find(|port| {
+        std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == CONTROL_PORT_NAME)
+    })?;
+    Some(Path::new("/dev").join(ours.file_name()))
+}
+
+/// A virtio-serial port.
+struct Port {
+    descriptor: OwnedFd,
+    connected: bool,
+}
+
+impl Link for Port {
+    fn wait(&mut self, wake: Option<&OwnedFd>) -> Event {
+        loop {
+            let Ready { stream, woken } = ready(Some(self.descriptor.as_fd()), wake, None);
+            let hung_up = stream.contains(PollFlags::HUP);
+            if hung_up == self.connected {
+                self.connected = !hung_up;
+                return if hung_up { Event::Disconnected } else { Event::Connected };
+            }
+            if stream.contains(PollFlags::IN)
+                && let Ok(bytes) = read(self.descriptor.as_fd())
+                && !bytes.is_empty()
+            {
+                return Event::Bytes(bytes);
+            }
+            if woken {
+                return Event::Woken;
+            }
+            if hung_up {
+                // A hang-up makes poll return at once; only the wake descriptor is worth waiting for.
+                let Ready { woken, .. } = ready(None, wake, Some(HUNG_UP_POLL));
+                if woken {
+                    return Event::Woken;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if self.connected && write_all(self.descriptor.as_fd(), bytes).is_err() {
+            self.connected = false;
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.connected
+    }
+}
+
+/// A vsock listener and the host that is connected, if any; a newer connection replaces the older.
+struct Vsock {
+    listener: OwnedFd,
+    stream: Option<OwnedFd>,
+}
+
+impl Link for Vsock {
+    fn wait(&mut self, wake: Option<&OwnedFd>) -> Event {
+        loop {
+            if let Some(stream) = &self.stream {
+                // The limit lets a new host that connects beside a silent one be noticed.
+                let Ready { stream: state, woken } = ready(Some(stream.as_fd()), wake, Some(HUNG_UP_POLL));
+                if state.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                    match read(stream.as_fd()) {
+                        Ok(bytes) if !bytes.is_empty() => return Event::Bytes(bytes),
+                        Err(rustix::io::Errno::AGAIN) => continue,
+                        Ok(_) | Err(_) => {}
+                    }
+                    self.stream = None;
+                    return Event::Disconnected;
+                }
+                if woken {
+                    return Event::Woken;
+                }
+                if ready(Some(self.listener.as_fd()), None, Some(Duration::ZERO)).stream.is_empty() {
+                    continue;
+                }
+            } else {
+                let Ready { stream, woken } = ready(Some(self.listener.as_fd()), wake, None);
+                if woken && stream.is_empty() {
+                    return Event::Woken;
+                }
+            }
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            if let Ok(stream) = rustix::net::accept_with(&self.listener, flags) {
+                self.stream = Some(stream);
+                return Event::Connected;
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if let Some(stream) = &self.stream
+            && write_all(stream.as_fd(), bytes).is_err()
+        {
+            self.stream = None;
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+}
+
+struct Ready {
+    stream: PollFlags,
+    woken: bool,
+}
+
+fn ready(stream: Option<BorrowedFd<'_>>, wake: Option<&OwnedFd>, limit: Option<Duration>) -> Ready {
+    let mut polled = Vec::with_capacity(2);
+    polled.extend(stream.as_ref().map(|stream| PollFd::new(stream, PollFlags::IN)));
+    polled.extend(wake.map(|wake| PollFd::new(wake, PollFlags::IN)));
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let _ = poll(&mut polled, limit.as_ref());
+    let mut results = polled.iter().map(PollFd::revents);
+    let stream = if stream.is_some() { results.next().unwrap_or(PollFlags::empty()) } else { PollFlags::empty() };
+    let woken = results.next().is_some_and(|flags| flags.contains(PollFlags::IN));
+    if woken && let Some(wake) = wake {
+        let _ = rustix::io::read(wake, &mut [0u8; 8]);
+    }
+    Ready { stream, woken }
+}
+
+/// Empty at the end of the stream.
+fn read(stream: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0u8; 16 * 1024];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(stream, &mut *buffer))?;
+    buffer.truncate(count);
+    Ok(buffer)
+}
+
+fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + WRITE_LIMIT;
+    while !bytes.is_empty() {
+        match rustix::io::write(stream, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => {
+                let mut polled = [PollFd::from_borrowed_fd(stream, PollFlags::OUT)];
+                let limit = Timespec::try_from(Duration::from_millis(100)).ok();
+                let _ = poll(&mut polled, limit.as_ref());
+                if polled[0].revents().contains(PollFlags::HUP) {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Ending the machine: politely by the init that runs it, by force if that takes too long.
+//!
+//! Filesystems are synced before anything else happens, so even the forced end loses nothing that
+//! was written before the request.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::system::{RebootCommand, reboot};
+
+use crate::{log, syscalls};
+
+/// How long an init may take. The host has a limit of its own and kills the machine after it.
+const INIT_LIMIT: Duration = Duration::from_secs(30);
+/// How long processes may take to end where banger-guest is the init.
+const PROCESS_LIMIT: Duration = Duration::from_secs(3);
+
+/// Which program is pid 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstProcess {
+    /// systemd.
+    Systemd,
+    /// banger-guest, as the image has no init.
+    Ourselves,
+    /// busybox, OpenRC, sysvinit or something else.
+    Other,
+}
+
+/// Looks at /proc/1. While our init has not handed over yet it counts as [`FirstProcess::Other`].
+pub fn first_process() -> FirstProcess {
+    let name = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    let line = std::fs::read("/proc/1/cmdline").unwrap_or_default();
+    if name.trim() == "systemd" || std::fs::read_link("/proc/1/exe").is_ok_and(|exe| exe.ends_with("systemd")) {
+        FirstProcess::Systemd
+    } else if line.split(|byte| *byte == 0).nth(1) == Some(b"stay".as_slice()) {
+        FirstProcess::Ourselves
+    } else {
+        FirstProcess::Other
+    }
+}
+
+/// How this agent ends the machine.
+#[derive(Debug, Clone)]
+pub struct PowerOff {
+    perform: fn(),
+}
+
+impl PowerOff {
+    /// The real thing.
+    pub fn of_this_machine() -> Self {
+        Self { perform: end_machine }
+    }
+
+    /// Something else instead, for a test.
+    pub fn instead(perform: fn()) -> Self {
+        Self { perform }
+    }
+
+    /// Begins, on another thread: the control channel goes on answering meanwhile.
+    pub fn start(&self) {
+        let perform = self.perform;
+        if std::thread::Builder::new().name("power-off".into()).spawn(perform).is_err() {
+            perform();
+        }
+    }
+}
+
+fn end_machine() {
+    let asked = match first_process() {
+        FirstProcess::Systemd => syscalls::kill(1, syscalls::systemd_power_off_signal()),
+        FirstProcess::Ourselves => {
+            end_processes();
+            force();
+            return;
+        }
+        FirstProcess::Other => ask_other_init(),
+    };
+    match asked {
+        // Normally the machine is off before this ends.
+        Ok(()) => std::thread::sleep(INIT_LIMIT),
+        Err(error) => log::failure(&format!("cannot ask the init to power off: {error}")),
+    }
+    force();
+}
+
+/// busybox' init powers off at SIGUSR2; sysvinit reads a pipe, which its own tool knows to write.
+fn ask_other_init() -> std::io::Result<()> {
+    let is_busybox = std::fs::read_link("/proc/1/exe").is_ok_and(|exe| exe.ends_with("busybox"));
+    let tool =
+        ["/sbin/poweroff", "/usr/sbin/poweroff", "/bin/poweroff"].into_iter().find(|tool| Path::new(tool).exists());
+    match tool {
+        Some(tool) if !is_busybox => std::process::Command::new(tool).status().map(drop),
+        _ => syscalls::kill(1, libc::SIGUSR2),
+    }
+}
+
+fn end_processes() {
+    let _ = syscalls::kill(-1, libc::SIGTERM);
+    let _ = syscalls::kill(-1, libc::SIGCONT);
+    let deadline = Instant::now() + PROCESS_LIMIT;
+    while Instant::now() < deadline && others_are_running() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Our own supervisor goes too, so that nothing starts another agent.
+    let _ = syscalls::kill(-1, libc::SIGKILL);
+}
+
+/// True while a process other than pid 1, the agent and its supervisor has a command line.
+fn others_are_running() -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    processes.flatten().any(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let is_process = entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok_and(|pid| pid > 1));
+        is_process && !line.is_empty() && !line.starts_with(b"@")
+    })
+}
+
+fn force() {
+    rustix::fs::sync();
+    // Read-only by way of the kernel's emergency remount: whatever still writes must stop first.
+    let _ = std::fs::write("/proc/sysrq-trigger", "u");
+    std::thread::sleep(Duration::from_millis(100));
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        log::failure(&format!("cannot power off: {error}"));
+    }
+}

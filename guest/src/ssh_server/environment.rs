@@ -1,0 +1,53 @@
+//! What a session's environment is made of, and what a client may add to it.
+
+use std::ffi::OsString;
+
+use crate::passwd::Account;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// True for variables a client may set: they change how output looks, or are banger's own.
+pub fn is_accepted(name: &str) -> bool {
+    matches!(name, "LANG" | "TERM" | "COLORTERM" | "NO_COLOR") || name.starts_with("LC_") || name.starts_with("BANGER_")
+}
+
+/// The whole environment: account, then image, then client; the later wins.
+pub fn compose(account: &Account, image: &[String], client: &[(String, String)]) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = vec![
+        ("HOME".into(), account.home.clone().into()),
+        ("USER".into(), "root".into()),
+        ("LOGNAME".into(), "root".into()),
+        ("SHELL".into(), account.shell.clone().into()),
+        ("PATH".into(), DEFAULT_PATH.into()),
+    ];
+    let image = image.iter().filter_map(|line| line.split_once('='));
+    let client = client.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in image.chain(client).filter(|(name, value)| !name.is_empty() && !value.contains('\0')) {
+        variables.retain(|(held, _)| held != name);
+        variables.push((name.into(), value.into()));
+    }
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_wins_over_the_image_and_the_image_over_the_default() {
+        let image = ["PATH=/opt/bin:/bin".to_owned(), "LANG=C".to_owned(), "broken".to_owned()];
+        let made = compose(&Account::default(), &image, &[("LANG".into(), "C.UTF-8".into())]);
+        let value = |name: &str| made.iter().find(|(held, _)| held == name).map(|(_, value)| value.clone());
+        assert_eq!(value("PATH"), Some("/opt/bin:/bin".into()));
+        assert_eq!(value("LANG"), Some("C.UTF-8".into()));
+        assert_eq!(value("HOME"), Some("/root".into()));
+    }
+
+    #[test]
+    fn loader_and_shell_variables_are_refused() {
+        for name in ["LD_PRELOAD", "BASH_ENV", "PATH", "ENV", "LANGUAGE"] {
+            assert!(!is_accepted(name), "{name}");
+        }
+        assert!(is_accepted("LC_ALL") && is_accepted("BANGER_VM") && is_accepted("TERM"));
+    }
+}

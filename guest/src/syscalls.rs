@@ -1,0 +1,105 @@
+//! The few system calls no safe wrapper covers. Every block says why it is sound.
+//!
+//! Never grows policy: callers decide, this file only calls.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Which side of a fork this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The one that called; the child's process id.
+    Parent(rustix::process::Pid),
+    /// The new process.
+    Child,
+}
+
+/// Forks a process that has one thread.
+///
+/// # Errors
+/// What fork says, or a refusal if there are more threads.
+pub fn fork_single_threaded() -> io::Result<Forked> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+        return Err(io::Error::other("cannot fork a process with several threads"));
+    }
+    // SAFETY: no other thread exists (checked above), so no lock can be left held in the child and
+    // the child may go on as an ordinary program.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(rustix::process::Pid::from_raw(pid).expect("fork returns a positive id"))),
+    }
+}
+
+/// Whether the new session has a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// Standard input becomes the controlling terminal.
+    StandardInput,
+    /// None.
+    Absent,
+}
+
+/// Makes the command start in a session of its own, with default signals and an ordinary OOM score.
+pub fn in_new_session(command: &mut Command, terminal: Terminal) {
+    let prepare = move || {
+        rustix::process::setsid()?;
+        if terminal == Terminal::StandardInput {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        for signal in 1..32 {
+            // SAFETY: SIG_DFL installs no code of ours; the two signals that cannot be changed fail harmlessly.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
+        if let Ok(score) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, rustix::fs::Mode::empty()) {
+            let _ = rustix::io::write(&score, b"0");
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// A socket listening on vsock `port` for any peer.
+///
+/// # Errors
+/// What the kernel says; without vsock in the kernel, that the address family is unsupported.
+pub fn listen_vsock(port: u32) -> io::Result<OwnedFd> {
+    let check = |result: i32| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: socket takes no pointer.
+    let raw = check(unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: `raw` was just returned by the kernel and nothing else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    // SAFETY: all-zero bytes are a valid sockaddr_vm.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    address.svm_port = port;
+    address.svm_cid = libc::VMADDR_CID_ANY;
+    let length = size_of::<libc::sockaddr_vm>() as libc::socklen_t;
+    // SAFETY: the pointer and length describe `address`, which outlives the call.
+    check(unsafe { libc::bind(raw, (&raw const address).cast(), length) })?;
+    // SAFETY: listen takes no pointer.
+    check(unsafe { libc::listen(raw, 4) })?;
+    Ok(socket)
+}
+
+/// The signal number systemd understands as "power off".
+pub fn systemd_power_off_signal() -> i32 {
+    libc::SIGRTMIN() + 4
+}
+
+/// Sends a signal given by number, real-time signals included; pid -1 means every process but ours and 1.
+///
+/// # Errors
+/// What kill says.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes no pointer.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
