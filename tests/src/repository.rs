@@ -100,25 +100,27 @@ impl<'e> Repository<'e> {
 pub struct Case {
     /// Directory name.
     pub name: &'static str,
-    /// Makes it and gives the directory to hand to banger.
+    /// Makes it.
     pub build: for<'e> fn(&'e Env) -> Repository<'e>,
+    /// The directory inside it to hand to banger; empty for its root.
+    pub inside: &'static str,
 }
 
 /// All kinds that are handled.
 pub const CASES: &[Case] = &[
-    Case { name: "clean", build: |env| Repository::small(env, "clean") },
-    Case { name: "edited", build: edited },
-    Case { name: "staged", build: staged },
-    Case { name: "kinds", build: kinds },
-    Case { name: "names", build: names },
-    Case { name: "unborn", build: unborn },
-    Case { name: "detached", build: detached },
-    Case { name: "worktree", build: linked_worktree },
-    Case { name: "attributes", build: attributes },
-    Case { name: "ignored", build: ignored },
-    Case { name: "history", build: history },
-    Case { name: "binary", build: binary },
-    Case { name: "subdirectory", build: subdirectory },
+    Case { name: "clean", build: |env| Repository::small(env, "clean"), inside: "" },
+    Case { name: "edited", build: edited, inside: "" },
+    Case { name: "staged", build: staged, inside: "" },
+    Case { name: "kinds", build: kinds, inside: "" },
+    Case { name: "names", build: names, inside: "" },
+    Case { name: "unborn", build: unborn, inside: "" },
+    Case { name: "detached", build: detached, inside: "" },
+    Case { name: "worktree", build: linked_worktree, inside: "" },
+    Case { name: "attributes", build: attributes, inside: "" },
+    Case { name: "ignored", build: ignored, inside: "" },
+    Case { name: "history", build: history, inside: "" },
+    Case { name: "binary", build: binary, inside: "" },
+    Case { name: "subdirectory", build: subdirectory, inside: "inner" },
 ];
 
 /// Modified, deleted, renamed, changed mode, untracked: all uncommitted.
