@@ -10,6 +10,7 @@
 
 pub mod account;
 pub mod artifacts;
+pub mod bench;
 pub mod env;
 pub mod processes;
 pub mod programs;

@@ -1,0 +1,5 @@
+//! Measurements of the product beside what it is made of, in one run and interleaved, so that a slow minute of the
+//! machine hits both.
+
+pub mod boot;
+mod by_hand;
