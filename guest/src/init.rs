@@ -176,8 +176,9 @@ fn hand_over(seed: &Seed, outcome: &mut Outcome) -> Result<(), BootError> {
         }
         other => other,
     };
-    mounts::move_kernel_filesystems(&image)?;
+    // Before /proc moves away: the running binary is found through it.
     handover::leave(root, Some(seed), outcome);
+    mounts::move_kernel_filesystems(&image)?;
     let old_root = switch::into(root)?;
     switch::start_agent(Path::new(banger_proto::guest_contract::GUEST_BINARY));
     old_root.delete_contents();

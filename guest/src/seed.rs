@@ -14,6 +14,7 @@ use std::path::Path;
 use banger_proto::guest::v1::Seed;
 use prost::Message;
 
+use self::etc::Boot;
 use self::home::Skeleton;
 use crate::tree::{Links, Tree};
 
@@ -80,6 +81,7 @@ pub fn apply(root: &Path, seed: &Seed, skeleton: &Skeleton) -> Applied {
             return applied;
         }
     };
+    let boot = if home::is_empty(&home) { Boot::First } else { Boot::Later };
     // What lies on the work disk comes first: it is what makes the guest usable.
     applied.step("the home directory", home::prepare(&home, skeleton));
     applied.step("/root/.ssh/authorized_keys", ssh::write_authorized_keys(&home, &seed.authorized_keys));
@@ -91,7 +93,7 @@ pub fn apply(root: &Path, seed: &Seed, skeleton: &Skeleton) -> Applied {
     applied.step("/etc/hostname", etc::write_hostname(&image, &seed.hostname));
     applied.step("/etc/hosts", etc::write_hosts(&image, &seed.hostname));
     let nameservers = seed.network.as_ref().map_or(&[][..], |network| &network.nameservers);
-    applied.step("/etc/resolv.conf", etc::write_resolver(&image, nameservers));
+    applied.step("/etc/resolv.conf", etc::write_resolver(&image, nameservers, boot));
     if seed.image_has_sshd {
         applied.step("/etc/ssh", ssh::write_server(&image, &seed.ssh_host_key));
     }

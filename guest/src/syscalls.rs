@@ -8,6 +8,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use tokio::io::unix::AsyncFd;
+
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {
@@ -85,6 +87,16 @@ pub fn listen_vsock(port: u32) -> io::Result<OwnedFd> {
     // SAFETY: listen takes no pointer.
     check(unsafe { libc::listen(raw, 4) })?;
     Ok(socket)
+}
+
+/// Registers a non-blocking descriptor with the running reactor.
+///
+/// # Errors
+/// What epoll says.
+pub fn register(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the returned value owns the descriptor and gives out shared references only, so it
+    // stays open and the same for as long as it is registered.
+    unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
 }
 
 /// The signal number systemd understands as "power off".

@@ -49,12 +49,21 @@ fn render_hosts(held: &str, name: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// /etc/resolv.conf, unless the image or its user has made one that can work.
+/// Whether this VM has run before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// What is in the root came with the image.
+    First,
+    /// What is in the root may be the user's.
+    Later,
+}
+
+/// /etc/resolv.conf, unless a resolver of the image or the user has made one that can work.
 ///
 /// # Errors
 /// What the filesystem says.
-pub fn write_resolver(image: &Tree, nameservers: &[String]) -> io::Result<()> {
-    if nameservers.is_empty() || !is_ours_to_write(image)? {
+pub fn write_resolver(image: &Tree, nameservers: &[String], boot: Boot) -> io::Result<()> {
+    if nameservers.is_empty() || !is_ours_to_write(image, boot)? {
         return Ok(());
     }
     let mut text = format!("{MARK}\n");
@@ -64,11 +73,13 @@ pub fn write_resolver(image: &Tree, nameservers: &[String]) -> io::Result<()> {
     image.write("etc/resolv.conf", 0o644, text.as_bytes()).map(drop)
 }
 
-/// A link to a file that exists is a resolver's; a dangling one (into the old /run) is nobody's.
-fn is_ours_to_write(image: &Tree) -> io::Result<bool> {
+/// A link to a file that exists is a resolver's; a dangling one (into the old /run) is nobody's. A file
+/// in a fresh image names the resolver of the machine that built it.
+fn is_ours_to_write(image: &Tree, boot: Boot) -> io::Result<bool> {
     Ok(match image.kind("etc/resolv.conf") {
         None => true,
         Some(FileType::Symlink) => !image.exists("etc/resolv.conf"),
+        Some(_) if boot == Boot::First => true,
         Some(_) => {
             let held = image.read("etc/resolv.conf")?.unwrap_or_default();
             let held = String::from_utf8_lossy(&held);

@@ -23,14 +23,18 @@ pub fn read_skeleton(image: &Tree) -> Skeleton {
     Skeleton(DOTFILES.into_iter().filter_map(read).collect())
 }
 
+/// True for a work disk nobody has used.
+pub fn is_empty(home: &Tree) -> bool {
+    home.names().is_ok_and(|names| names.iter().all(|name| name == "lost+found"))
+}
+
 /// Owner and mode of the home; the skeleton's files if it is empty.
 ///
 /// # Errors
 /// What the filesystem says.
 pub fn prepare(home: &Tree, skeleton: &Skeleton) -> io::Result<()> {
     home.own_by_root(0o700)?;
-    let is_empty = home.names()?.iter().all(|name| name == "lost+found");
-    if is_empty {
+    if is_empty(home) {
         for (name, content) in &skeleton.0 {
             home.write(name, 0o644, content)?;
         }

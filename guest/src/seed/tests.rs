@@ -62,6 +62,7 @@ fn a_fresh_image_gets_everything_and_a_second_boot_changes_nothing() {
     }
     let wanted = root.path().join("run/systemd/system/multi-user.target.wants/banger-booted.service");
     assert!(fs::read_to_string(wanted).unwrap().contains("banger-guest booted"));
+    assert_eq!(text("etc/resolv.conf").lines().count(), 2, "an image's own nameserver does not survive its first boot");
     let before = fs::metadata(root.path().join("etc/hosts")).unwrap().modified().unwrap();
     assert_eq!(apply_to(root.path(), &seed), Applied::default());
     assert_eq!(fs::metadata(root.path().join("etc/hosts")).unwrap().modified().unwrap(), before);

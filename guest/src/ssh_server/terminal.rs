@@ -12,6 +12,8 @@ use rustix::termios::{InputModes, OptionalActions, Winsize};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::syscalls;
+
 /// Size in characters and pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
@@ -46,7 +48,7 @@ pub fn open(size: Size) -> io::Result<(Master, OwnedFd)> {
     }
     let held = rustix::fs::fcntl_getfl(&master)?;
     rustix::fs::fcntl_setfl(&master, held | OFlags::NONBLOCK)?;
-    let master = Master(Arc::new(AsyncFd::register(master)?));
+    let master = Master(Arc::new(syscalls::register(master)?));
     master.resize(size);
     Ok((master, slave))
 }
