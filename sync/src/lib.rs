@@ -1,1 +1,31 @@
+//! Moves the user's git working tree into a guest, byte for byte, without running anything of it.
+//!
+//! ```text
+//!  worktree ─observe─▶ Overlay ─prepare──frames over one SSH channel──▶ receiver ─▶ guest tree + .git
+//!             gix       (manifest, git metadata)                        (names beneath one root)
+//! ```
+//!
+//! The pure modules ([`path`], [`entry`], [`manifest`], [`digest`], [`diff`], [`quote`]) know no file
+//! system. Effects are below them: [`overlay`] reads the repository, [`pack`] makes the guest's objects,
+//! [`ssh`] carries bytes, [`prepare`] drives one transfer, [`receiver`] applies it on the other side.
+//! Without the `host` feature only the wire format and the receiver remain; that is what the guest builds.
 
+pub mod diff;
+pub mod digest;
+pub mod dir;
+pub mod entry;
+pub mod frames;
+pub mod manifest;
+pub mod path;
+pub mod quote;
+pub mod receiver;
+pub mod wire;
+
+#[cfg(feature = "host")]
+pub mod overlay;
+#[cfg(feature = "host")]
+pub mod pack;
+#[cfg(feature = "host")]
+pub mod prepare;
+#[cfg(feature = "host")]
+pub mod ssh;

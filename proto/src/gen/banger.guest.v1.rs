@@ -241,8 +241,436 @@ impl MilestoneKind {
         }
     }
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncRequest {
+    #[prost(oneof = "sync_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    pub body: ::core::option::Option<sync_request::Body>,
+}
+/// Nested message and enum types in `SyncRequest`.
+pub mod sync_request {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Hello(super::SyncHello),
+        #[prost(message, tag = "2")]
+        Manifest(super::ManifestPart),
+        #[prost(message, tag = "3")]
+        ManifestEnd(super::ManifestEnd),
+        #[prost(message, tag = "4")]
+        Batch(super::FileBatch),
+        #[prost(message, tag = "5")]
+        FileStart(super::FileStart),
+        #[prost(message, tag = "6")]
+        Chunk(super::Chunk),
+        #[prost(message, tag = "7")]
+        FileEnd(super::FileEnd),
+        #[prost(message, tag = "8")]
+        Vanished(super::FileVanished),
+        #[prost(message, tag = "9")]
+        GitFileStart(super::GitFileStart),
+        #[prost(message, tag = "10")]
+        GitFileEnd(super::GitFileEnd),
+        #[prost(message, tag = "11")]
+        Finish(super::Finish),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncReply {
+    #[prost(oneof = "sync_reply::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: ::core::option::Option<sync_reply::Body>,
+}
+/// Nested message and enum types in `SyncReply`.
+pub mod sync_reply {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "1")]
+        Welcome(super::Welcome),
+        #[prost(message, tag = "2")]
+        Need(super::Need),
+        #[prost(message, tag = "3")]
+        Done(super::SyncDone),
+        #[prost(message, tag = "4")]
+        Failure(super::SyncFailure),
+        #[prost(message, tag = "5")]
+        Conflicts(super::ConflictPart),
+    }
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SyncHello {
     #[prost(uint32, tag = "1")]
     pub version: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Welcome {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Commits whose trees earlier runs brought.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub commits: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Names of the object sets earlier runs brought.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub object_sets: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Git files as they were last installed.
+    #[prost(message, repeated, tag = "4")]
+    pub git_files: ::prost::alloc::vec::Vec<GitFileDigest>,
+    /// HEAD or the branch was moved in the guest since: its git metadata is its own now.
+    #[prost(bool, tag = "5")]
+    pub git_moved: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WireEntry {
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    #[prost(enumeration = "WireKind", tag = "2")]
+    pub kind: i32,
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// blake3, 32 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "5")]
+    pub mtime_seconds: i64,
+    #[prost(uint32, tag = "6")]
+    pub mtime_nanos: u32,
+}
+/// Entries in path order over all parts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ManifestPart {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<WireEntry>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManifestEnd {
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+}
+/// One bit an entry of the manifest, lowest bit first: set means "send it".
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Need {
+    #[prost(bytes = "vec", tag = "1")]
+    pub bitmap: ::prost::alloc::vec::Vec<u8>,
+}
+/// A file sent carries its own metadata: it may have changed since the manifest was made.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileData {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(message, optional, tag = "2")]
+    pub entry: ::core::option::Option<WireEntry>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileBatch {
+    #[prost(message, repeated, tag = "1")]
+    pub files: ::prost::alloc::vec::Vec<FileData>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileStart {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(enumeration = "WireKind", tag = "2")]
+    pub kind: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Chunk {
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileEnd {
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<WireEntry>,
+    /// The file changed while it was read: forget the chunks; another start follows.
+    #[prost(bool, tag = "2")]
+    pub abandoned: bool,
+}
+/// Gone since the manifest was made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileVanished {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GitFileDigest {
+    #[prost(enumeration = "GitRole", tag = "1")]
+    pub role: i32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "3")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GitFileStart {
+    #[prost(enumeration = "GitRole", tag = "1")]
+    pub role: i32,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GitFileEnd {
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(sint64, tag = "2")]
+    pub mtime_seconds: i64,
+    #[prost(uint32, tag = "3")]
+    pub mtime_nanos: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finish {
+    /// What the git files brought, to be told again in the next Welcome. Empty: nothing.
+    #[prost(bytes = "vec", tag = "1")]
+    pub commit: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub object_set: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncConflict {
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    #[prost(enumeration = "WireConflict", tag = "2")]
+    pub reason: i32,
+}
+/// Before Done, as many as it takes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ConflictPart {
+    #[prost(message, repeated, tag = "1")]
+    pub conflicts: ::prost::alloc::vec::Vec<SyncConflict>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncDone {
+    /// Over the host's paths, with the guest's content where there is a conflict.
+    #[prost(bytes = "vec", tag = "1")]
+    pub tree_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Over the host's paths without conflicts: must equal the host's own.
+    #[prost(bytes = "vec", tag = "2")]
+    pub applied_digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub files_written: u64,
+    #[prost(uint64, tag = "4")]
+    pub files_removed: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SyncFailure {
+    #[prost(enumeration = "FailureClass", tag = "1")]
+    pub class: i32,
+    /// Outermost first.
+    #[prost(string, repeated, tag = "2")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The receiver's memory in the guest, never sent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncState {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub entries: ::prost::alloc::vec::Vec<StateEntry>,
+    #[prost(message, repeated, tag = "3")]
+    pub git_files: ::prost::alloc::vec::Vec<GitFileDigest>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub commits: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub object_sets: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The content of the branch file as installed, to tell a moved branch.
+    #[prost(string, tag = "6")]
+    pub branch: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub branch_target: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateEntry {
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<WireEntry>,
+    #[prost(uint64, tag = "2")]
+    pub inode: u64,
+    #[prost(sint64, tag = "3")]
+    pub ctime_seconds: i64,
+    #[prost(uint32, tag = "4")]
+    pub ctime_nanos: u32,
+    #[prost(sint64, tag = "5")]
+    pub mtime_seconds: i64,
+    #[prost(uint32, tag = "6")]
+    pub mtime_nanos: u32,
+}
+/// Paths an unfinished run may have changed, with every content they may have. An entry without kind: absent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncPending {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<WireEntry>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WireKind {
+    Unspecified = 0,
+    File = 1,
+    Executable = 2,
+    Symlink = 3,
+}
+impl WireKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WIRE_KIND_UNSPECIFIED",
+            Self::File => "WIRE_KIND_FILE",
+            Self::Executable => "WIRE_KIND_EXECUTABLE",
+            Self::Symlink => "WIRE_KIND_SYMLINK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WIRE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "WIRE_KIND_FILE" => Some(Self::File),
+            "WIRE_KIND_EXECUTABLE" => Some(Self::Executable),
+            "WIRE_KIND_SYMLINK" => Some(Self::Symlink),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GitRole {
+    Unspecified = 0,
+    /// objects/pack/pack-<name>.pack and .idx; name: 40 hexadecimal digits.
+    Pack = 1,
+    PackIndex = 2,
+    /// Lines are added to what is there.
+    Shallow = 3,
+    Config = 4,
+    Exclude = 5,
+    Attributes = 6,
+    GlobalAttributes = 7,
+    SparseCheckout = 8,
+    /// name: refs/heads/…
+    Branch = 9,
+    Index = 10,
+    Head = 11,
+}
+impl GitRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GIT_ROLE_UNSPECIFIED",
+            Self::Pack => "GIT_ROLE_PACK",
+            Self::PackIndex => "GIT_ROLE_PACK_INDEX",
+            Self::Shallow => "GIT_ROLE_SHALLOW",
+            Self::Config => "GIT_ROLE_CONFIG",
+            Self::Exclude => "GIT_ROLE_EXCLUDE",
+            Self::Attributes => "GIT_ROLE_ATTRIBUTES",
+            Self::GlobalAttributes => "GIT_ROLE_GLOBAL_ATTRIBUTES",
+            Self::SparseCheckout => "GIT_ROLE_SPARSE_CHECKOUT",
+            Self::Branch => "GIT_ROLE_BRANCH",
+            Self::Index => "GIT_ROLE_INDEX",
+            Self::Head => "GIT_ROLE_HEAD",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GIT_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "GIT_ROLE_PACK" => Some(Self::Pack),
+            "GIT_ROLE_PACK_INDEX" => Some(Self::PackIndex),
+            "GIT_ROLE_SHALLOW" => Some(Self::Shallow),
+            "GIT_ROLE_CONFIG" => Some(Self::Config),
+            "GIT_ROLE_EXCLUDE" => Some(Self::Exclude),
+            "GIT_ROLE_ATTRIBUTES" => Some(Self::Attributes),
+            "GIT_ROLE_GLOBAL_ATTRIBUTES" => Some(Self::GlobalAttributes),
+            "GIT_ROLE_SPARSE_CHECKOUT" => Some(Self::SparseCheckout),
+            "GIT_ROLE_BRANCH" => Some(Self::Branch),
+            "GIT_ROLE_INDEX" => Some(Self::Index),
+            "GIT_ROLE_HEAD" => Some(Self::Head),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WireConflict {
+    Unspecified = 0,
+    Changed = 1,
+    Deleted = 2,
+    Created = 3,
+    Obstructed = 4,
+}
+impl WireConflict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "WIRE_CONFLICT_UNSPECIFIED",
+            Self::Changed => "WIRE_CONFLICT_CHANGED",
+            Self::Deleted => "WIRE_CONFLICT_DELETED",
+            Self::Created => "WIRE_CONFLICT_CREATED",
+            Self::Obstructed => "WIRE_CONFLICT_OBSTRUCTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WIRE_CONFLICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "WIRE_CONFLICT_CHANGED" => Some(Self::Changed),
+            "WIRE_CONFLICT_DELETED" => Some(Self::Deleted),
+            "WIRE_CONFLICT_CREATED" => Some(Self::Created),
+            "WIRE_CONFLICT_OBSTRUCTED" => Some(Self::Obstructed),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FailureClass {
+    Unspecified = 0,
+    /// The disk or its inodes are used up.
+    NoSpace = 1,
+    ReadOnly = 2,
+    Permission = 3,
+    /// The directory has content that is not ours.
+    Occupied = 4,
+    /// Another receiver works on it.
+    Busy = 5,
+    Version = 6,
+    Protocol = 7,
+    Io = 8,
+}
+impl FailureClass {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FAILURE_CLASS_UNSPECIFIED",
+            Self::NoSpace => "FAILURE_CLASS_NO_SPACE",
+            Self::ReadOnly => "FAILURE_CLASS_READ_ONLY",
+            Self::Permission => "FAILURE_CLASS_PERMISSION",
+            Self::Occupied => "FAILURE_CLASS_OCCUPIED",
+            Self::Busy => "FAILURE_CLASS_BUSY",
+            Self::Version => "FAILURE_CLASS_VERSION",
+            Self::Protocol => "FAILURE_CLASS_PROTOCOL",
+            Self::Io => "FAILURE_CLASS_IO",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FAILURE_CLASS_UNSPECIFIED" => Some(Self::Unspecified),
+            "FAILURE_CLASS_NO_SPACE" => Some(Self::NoSpace),
+            "FAILURE_CLASS_READ_ONLY" => Some(Self::ReadOnly),
+            "FAILURE_CLASS_PERMISSION" => Some(Self::Permission),
+            "FAILURE_CLASS_OCCUPIED" => Some(Self::Occupied),
+            "FAILURE_CLASS_BUSY" => Some(Self::Busy),
+            "FAILURE_CLASS_VERSION" => Some(Self::Version),
+            "FAILURE_CLASS_PROTOCOL" => Some(Self::Protocol),
+            "FAILURE_CLASS_IO" => Some(Self::Io),
+            _ => None,
+        }
+    }
 }

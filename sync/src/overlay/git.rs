@@ -1,0 +1,182 @@
+//! The git side of an observation: where the guest's `HEAD` is and every file of its `.git` but the objects.
+
+use std::collections::BTreeSet;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use gix::index::entry::Mode;
+use gix::index::extension::Tree;
+
+use super::config::{self, GuestConfig};
+use super::index::{self, GuestIndex};
+use super::{ObserveOptions, OverlayError};
+
+/// What `HEAD` is in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestHead {
+    /// On a branch, by its full name; the branch may have no commit yet.
+    Branch(String),
+    /// At a commit.
+    Detached(ObjectId),
+}
+
+impl GuestHead {
+    /// Short name of the branch.
+    pub fn branch_name(&self) -> Option<String> {
+        match self {
+            Self::Branch(full) => Some(full.strip_prefix("refs/heads/").unwrap_or(full).to_owned()),
+            Self::Detached(_) => None,
+        }
+    }
+
+    /// Content of the `HEAD` file.
+    pub fn render(&self) -> String {
+        match self {
+            Self::Branch(full) => format!("ref: {full}\n"),
+            Self::Detached(id) => format!("{id}\n"),
+        }
+    }
+}
+
+/// `HEAD` and the commit it is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadAt {
+    /// Where `HEAD` points.
+    pub head: GuestHead,
+    /// `None` before the first commit.
+    pub commit: Option<ObjectId>,
+}
+
+/// Everything needed to make the guest's `.git`, except the objects themselves.
+#[derive(Debug, Clone)]
+pub struct GuestGit {
+    /// `HEAD`.
+    pub head: GuestHead,
+    /// The commit there.
+    pub commit: Option<ObjectId>,
+    /// That commit has parents, which the guest does not get.
+    pub has_parents: bool,
+    /// Objects the index names beyond the commit's tree; missing ones that git does without are left out.
+    pub objects: Vec<ObjectId>,
+    /// Name of the set of all objects.
+    pub object_set: [u8; 32],
+    /// The configuration files.
+    pub config: GuestConfig,
+    /// `index`; `None` if the host has none.
+    pub index: Option<GuestIndex>,
+}
+
+/// Decides where the guest's `HEAD` is.
+///
+/// # Errors
+/// [`OverlayError`].
+pub fn observe_head(repository: &gix::Repository, options: &ObserveOptions) -> Result<HeadAt, OverlayError> {
+    let failed = |source| OverlayError::Git { action: "read HEAD", path: repository.git_dir().to_owned(), source };
+    let head = repository.head().map_err(failed)?;
+    let named = |name: &gix::refs::FullNameRef| match name.as_bstr().to_str() {
+        Ok(name) => Ok(GuestHead::Branch(name.to_owned())),
+        Err(_) => Err(OverlayError::InvalidBranch { name: name.as_bstr().to_string() }),
+    };
+    let commit = match &head.kind {
+        gix::head::Kind::Unborn(_) => None,
+        _ => Some(repository.head_commit().map_err(failed)?.id),
+    };
+    let head = match (&options.branch, &head.kind, commit) {
+        (Some(branch), _, _) => GuestHead::Branch(branch_ref(branch)?),
+        (None, gix::head::Kind::Symbolic(reference), _) => named(reference.name.as_ref())?,
+        (None, gix::head::Kind::Unborn(name), _) => named(name.as_ref())?,
+        (None, gix::head::Kind::Detached { .. }, Some(commit)) => GuestHead::Detached(commit),
+        (None, gix::head::Kind::Detached { target, .. }, None) => GuestHead::Detached(*target),
+    };
+    if options.from.is_some() && options.branch.is_none() {
+        return Err(OverlayError::FromWithoutBranch);
+    }
+    Ok(HeadAt { head, commit })
+}
+
+fn branch_ref(branch: &str) -> Result<String, OverlayError> {
+    let full = format!("refs/heads/{branch}");
+    match gix::validate::reference::branch_name(full.as_str().into()) {
+        Ok(_) if !branch.starts_with('-') && branch != "HEAD" => Ok(full),
+        _ => Err(OverlayError::InvalidBranch { name: branch.to_owned() }),
+    }
+}
+
+/// The commit's tree as an index, to look paths up.
+///
+/// # Errors
+/// [`OverlayError::Git`].
+pub fn head_tree(
+    repository: &gix::Repository,
+    commit: Option<ObjectId>,
+) -> Result<Option<gix::index::File>, OverlayError> {
+    let Some(commit) = commit else { return Ok(None) };
+    let failed =
+        |source| OverlayError::Git { action: "read the tree of HEAD", path: repository.git_dir().to_owned(), source };
+    let tree = repository.find_commit(commit).and_then(|commit| Ok(commit.tree_id()?.detach())).map_err(failed)?;
+    Ok(Some(repository.index_from_tree(&tree).map_err(failed)?))
+}
+
+/// Collects the rest.
+///
+/// # Errors
+/// [`OverlayError::Git`].
+pub fn collect(repository: &gix::Repository, head: HeadAt, index: &gix::index::File) -> Result<GuestGit, OverlayError> {
+    let rendered = if index::exists(repository) { Some(index::render(repository, index)?) } else { None };
+    assemble(repository, head, index, rendered)
+}
+
+/// [`collect`] with an index that need not exist on the host.
+///
+/// # Errors
+/// [`OverlayError::Git`].
+pub fn assemble(
+    repository: &gix::Repository,
+    at: HeadAt,
+    index: &gix::index::State,
+    rendered: Option<GuestIndex>,
+) -> Result<GuestGit, OverlayError> {
+    let failed =
+        |source| OverlayError::Git { action: "read the commit", path: repository.git_dir().to_owned(), source };
+    let has_parents = match at.commit {
+        Some(id) => repository.find_commit(id).map_err(failed)?.parent_ids().next().is_some(),
+        None => false,
+    };
+    let objects = index_objects(repository, index);
+    let mut name = blake3::Hasher::new();
+    name.update(at.commit.as_ref().map_or(&[][..], |id| id.as_slice()));
+    for id in &objects {
+        name.update(id.as_slice());
+    }
+    Ok(GuestGit {
+        head: at.head,
+        commit: at.commit,
+        has_parents,
+        objects,
+        object_set: *name.finalize().as_bytes(),
+        config: config::collect(repository),
+        index: rendered,
+    })
+}
+
+/// Blobs of all stages and the trees the index remembers, sorted.
+fn index_objects(repository: &gix::Repository, index: &gix::index::State) -> Vec<ObjectId> {
+    let empty_blob = ObjectId::empty_blob(repository.object_hash());
+    let mut ids: BTreeSet<ObjectId> = index
+        .entries()
+        .iter()
+        .filter(|entry| entry.mode != Mode::COMMIT)
+        .map(|entry| entry.id)
+        // git knows the empty blob without having it.
+        .filter(|id| *id != empty_blob || repository.has_object(id))
+        .collect();
+    let mut trees: Vec<&Tree> = index.tree().into_iter().collect();
+    while let Some(tree) = trees.pop() {
+        // Remembered trees of commits that are gone need not exist; git makes them again.
+        if tree.num_entries.is_some() && repository.has_object(tree.id) {
+            ids.insert(tree.id);
+        }
+        trees.extend(&tree.children);
+    }
+    ids.into_iter().collect()
+}

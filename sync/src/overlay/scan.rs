@@ -1,0 +1,212 @@
+//! Reads every tracked file, on all cores.
+//!
+//! The index says which paths there are, never what is in them. What each file is found to be also tells
+//! which stat data the guest's index may rely on.
+
+use std::num::NonZero;
+use std::path::Path;
+use std::thread;
+
+use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
+
+use super::OverlayError;
+use super::read::{BlobName, Found, Reading, read};
+use crate::dir::{Dir, Walker, is_absent};
+use crate::entry::{Entry, EntryKind, Reason};
+use crate::path::TreePath;
+
+/// Everything about tracked paths.
+#[derive(Debug, Default)]
+pub struct Tracked {
+    /// Those that are there.
+    pub entries: Vec<Entry>,
+    /// Those that are not.
+    pub deleted: Vec<TreePath>,
+    /// By position in the index: what the guest's index should say.
+    pub stats: Vec<(usize, FreshStat)>,
+}
+
+/// What is known about an index entry after reading its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreshStat {
+    /// The file is what the index says: these stat data prove it.
+    Clean(Stat),
+    /// It may differ: only reading it can tell.
+    Unknown,
+}
+
+struct Candidate {
+    path: TreePath,
+    position: usize,
+    expected: Option<Expected>,
+    in_head: bool,
+    head_matches: bool,
+    outside_sparse: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Expected {
+    stat: Stat,
+    mode: Mode,
+    id: gix::ObjectId,
+    racy: bool,
+}
+
+/// Strict: a difference anywhere only costs reading the file once more.
+const STRICT: stat::Options = stat::Options { trust_ctime: true, check_stat: true, use_nsec: true, use_stdev: false };
+
+/// Reads the files the index names.
+///
+/// # Errors
+/// The first [`OverlayError`] in path order.
+pub fn tracked(
+    root: &Path,
+    index: &gix::index::State,
+    head: Option<&gix::index::State>,
+) -> Result<Tracked, OverlayError> {
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(index.entries().len());
+    let timestamp = index.timestamp();
+    for (position, entry) in index.entries().iter().enumerate() {
+        let bytes = entry.path(index);
+        let path = TreePath::parse(bytes).map_err(|source| OverlayError::Path { source })?;
+        if entry.mode.is_submodule() {
+            return Err(OverlayError::Submodule { path });
+        }
+        let stage_zero = entry.stage() == Stage::Unconflicted;
+        if candidates.last().is_some_and(|last| last.path == path) {
+            continue;
+        }
+        let expected = (stage_zero && !entry.flags.contains(Flags::INTENT_TO_ADD)).then_some(Expected {
+            stat: entry.stat,
+            mode: entry.mode,
+            id: entry.id,
+            racy: entry.stat.is_racy(timestamp, STRICT),
+        });
+        let in_head = head.and_then(|head| head.entry_by_path(bytes));
+        let head_matches = in_head.is_some_and(|other| other.id == entry.id && other.mode == entry.mode);
+        candidates.push(Candidate {
+            path,
+            position,
+            expected,
+            in_head: in_head.is_some(),
+            head_matches,
+            outside_sparse: entry.flags.contains(Flags::SKIP_WORKTREE),
+        });
+    }
+    let readings = in_parallel(root, &candidates, |walker, candidate| {
+        read_at(walker, &candidate.path, |stat| match &candidate.expected {
+            Some(expected) if expected.racy || !expected.stat.matches(stat, STRICT) => BlobName::Raw,
+            _ => BlobName::Skip,
+        })
+    })?;
+    let mut tracked = Tracked::default();
+    for (candidate, found) in candidates.into_iter().zip(readings) {
+        match found {
+            Found::Absent if candidate.outside_sparse => {}
+            Found::Absent => tracked.deleted.push(candidate.path),
+            Found::Content(reading) => {
+                let fresh = judge(candidate.expected.as_ref(), &reading);
+                let reason = match fresh {
+                    _ if !candidate.in_head => Reason::Added,
+                    FreshStat::Clean(_) if candidate.head_matches => Reason::Tracked,
+                    _ => Reason::Modified,
+                };
+                tracked.stats.push((candidate.position, fresh));
+                tracked.entries.push(entry(candidate.path, &reading, reason));
+            }
+        }
+    }
+    Ok(tracked)
+}
+
+/// Reads files found by walking; those gone meanwhile are left out.
+///
+/// # Errors
+/// The first [`OverlayError`] in path order.
+pub fn untracked(root: &Path, paths: Vec<TreePath>) -> Result<Vec<Entry>, OverlayError> {
+    let readings = in_parallel(root, &paths, |walker, path| read_at(walker, path, |_| BlobName::Skip))?;
+    let found = paths.into_iter().zip(readings).filter_map(|(path, found)| match found {
+        Found::Content(reading) => Some(entry(path, &reading, Reason::Untracked)),
+        Found::Absent => None,
+    });
+    Ok(found.collect())
+}
+
+fn entry(path: TreePath, reading: &Reading, reason: Reason) -> Entry {
+    Entry { path, kind: reading.kind, size: reading.size, digest: reading.digest, reason, mtime: reading.mtime }
+}
+
+fn judge(expected: Option<&Expected>, reading: &Reading) -> FreshStat {
+    let Some(expected) = expected else { return FreshStat::Unknown };
+    let mode = match reading.kind {
+        EntryKind::File => Mode::FILE,
+        EntryKind::Executable => Mode::FILE_EXECUTABLE,
+        EntryKind::Symlink => Mode::SYMLINK,
+    };
+    match reading.blob {
+        // The stat data are the index's own and not racy: git would not look any further.
+        None if mode == expected.mode => FreshStat::Clean(expected.stat),
+        Some(blob) if blob == expected.id && mode == expected.mode => FreshStat::Clean(reading.stat),
+        _ => FreshStat::Unknown,
+    }
+}
+
+fn read_at(walker: &mut Walker, path: &TreePath, blob: impl Fn(&Stat) -> BlobName) -> Result<Found, OverlayError> {
+    match walker.parent(path) {
+        Ok((dir, name)) => read(dir, name, path, blob),
+        Err(error) if is_absent(&error) => Ok(Found::Absent),
+        Err(source) => {
+            Err(OverlayError::Io { action: "open the directory of", path: path.as_bytes().to_vec(), source })
+        }
+    }
+}
+
+/// Runs `work` over neighbouring items on each core; results come back in order.
+fn in_parallel<T: Sync, R: Send>(
+    root: &Path,
+    items: &[T],
+    work: impl Fn(&mut Walker, &T) -> Result<R, OverlayError> + Sync,
+) -> Result<Vec<R>, OverlayError> {
+    let open =
+        || Dir::open_root(root).map_err(|source| OverlayError::Io { action: "open", path: b".".to_vec(), source });
+    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(8);
+    // Several chunks a core, as big files are not spread evenly.
+    let chunk = items.len().div_ceil(cores * 8).max(16);
+    let chunks: Vec<&[T]> = items.chunks(chunk).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let run = || -> Result<Vec<(usize, Vec<R>)>, (usize, OverlayError)> {
+        let mut walker = Walker::new(open().map_err(|error| (0, error))?);
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(part) = chunks.get(number) else { return Ok(done) };
+            let results: Result<Vec<R>, _> = part.iter().map(|item| work(&mut walker, item)).collect();
+            done.push((number, results.map_err(|error| (number, error))?));
+        }
+    };
+    let outcomes: Vec<_> = if chunks.len() <= 1 {
+        vec![run()]
+    } else {
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores.min(chunks.len())).map(|_| scope.spawn(run)).collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        })
+    };
+    let mut parts = Vec::with_capacity(chunks.len());
+    let mut first_error: Option<(usize, OverlayError)> = None;
+    for outcome in outcomes {
+        match outcome {
+            Ok(done) => parts.extend(done),
+            Err(error) if first_error.as_ref().is_none_or(|(number, _)| error.0 < *number) => first_error = Some(error),
+            Err(_) => {}
+        }
+    }
+    if let Some((_, error)) = first_error {
+        return Err(error);
+    }
+    parts.sort_by_key(|(number, _)| *number);
+    Ok(parts.into_iter().flat_map(|(_, results)| results).collect())
+}

@@ -1,0 +1,148 @@
+//! Finds files that are neither tracked nor ignored, by walking the whole working tree.
+//!
+//! The library's own directory walk skips directories whose tracked files are all excluded from a sparse
+//! checkout, and with them the user's new files there; that would be lost work, so the walk is ours and only
+//! the ignore rules are the library's.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use gix::index::entry::Mode;
+use gix::worktree::stack::state::ignore;
+use rustix::fs::FileType;
+
+use super::OverlayError;
+use crate::dir::{Dir, is_absent};
+use crate::path::TreePath;
+
+/// What a walk found.
+#[derive(Debug, Default)]
+pub struct Walked {
+    /// Files and links, sorted.
+    pub files: Vec<TreePath>,
+    /// Repositories inside this one that are not part of it.
+    pub nested: Vec<TreePath>,
+}
+
+struct Walk<'a> {
+    excludes: gix::AttributeStack<'a>,
+    git_dir: &'a Path,
+    tracked: HashSet<&'a [u8]>,
+    tracked_dirs: HashSet<&'a [u8]>,
+    found: Walked,
+}
+
+/// Walks `root`.
+///
+/// # Errors
+/// [`OverlayError`].
+pub fn walk(repository: &gix::Repository, root: &Path, index: &gix::index::State) -> Result<Walked, OverlayError> {
+    let excludes = repository
+        .excludes(index, None, ignore::Source::WorktreeThenIdMappingIfNotSkipped)
+        .map_err(|source| git_error(repository.git_dir(), source))?;
+    let mut tracked = HashSet::with_capacity(index.entries().len());
+    let mut tracked_dirs = HashSet::new();
+    for entry in index.entries() {
+        let path: &[u8] = entry.path(index);
+        tracked.insert(path);
+        let mut rest = path;
+        while let Some(slash) = rest.iter().rposition(|&byte| byte == b'/') {
+            rest = &rest[..slash];
+            if !tracked_dirs.insert(rest) {
+                break;
+            }
+        }
+    }
+    let mut walk = Walk { excludes, git_dir: repository.git_dir(), tracked, tracked_dirs, found: Walked::default() };
+    let dir = Dir::open_root(root).map_err(|source| io_error(b".", source))?;
+    walk.directory(&dir, &mut Vec::new())?;
+    walk.found.files.sort();
+    walk.found.nested.sort();
+    Ok(walk.found)
+}
+
+impl Walk<'_> {
+    /// `path` is the directory's own path and is left as it was.
+    fn directory(&mut self, dir: &Dir, path: &mut Vec<u8>) -> Result<(), OverlayError> {
+        let mut names = dir.names().map_err(|source| io_error(path, source))?;
+        // In order, so that the ignore files of one directory are read once.
+        names.sort_by(|one, other| one.0.cmp(&other.0));
+        for (name, kind) in names {
+            if name == b".git" {
+                continue;
+            }
+            let length = path.len();
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&name);
+            let outcome = match kind {
+                FileType::Directory => self.subdirectory(dir, &name, path),
+                FileType::RegularFile | FileType::Symlink => self.file(path),
+                // Like git: what it cannot track it does not mention.
+                _ => Ok(()),
+            };
+            path.truncate(length);
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn subdirectory(&mut self, parent: &Dir, name: &[u8], path: &mut Vec<u8>) -> Result<(), OverlayError> {
+        let has_tracked = self.tracked_dirs.contains(&path[..]);
+        if !has_tracked && self.is_excluded(path, Mode::DIR)? {
+            return Ok(());
+        }
+        let dir = match parent.open_dir(name) {
+            Ok(dir) => dir,
+            Err(error) if is_absent(&error) => return Ok(()),
+            Err(source) => return Err(io_error(path, source)),
+        };
+        if !has_tracked && is_repository(&dir) {
+            self.found.nested.push(parse(path)?);
+            return Ok(());
+        }
+        self.directory(&dir, path)
+    }
+
+    fn file(&mut self, path: &[u8]) -> Result<(), OverlayError> {
+        if !self.tracked.contains(path) && !self.is_excluded(path, Mode::FILE)? {
+            self.found.files.push(parse(path)?);
+        }
+        Ok(())
+    }
+
+    fn is_excluded(&mut self, path: &[u8], mode: Mode) -> Result<bool, OverlayError> {
+        use gix::bstr::ByteSlice;
+        let platform =
+            self.excludes.at_entry(path.as_bstr(), Some(mode)).map_err(|source| git_error(self.git_dir, source))?;
+        Ok(platform.is_excluded())
+    }
+}
+
+/// A directory with a plausible `.git` of its own.
+fn is_repository(dir: &Dir) -> bool {
+    match dir.stamp(b".git") {
+        Ok(Some(stamp)) if stamp.file_type() == FileType::RegularFile => {
+            let mut start = [0_u8; 8];
+            let read = dir.open_file(b".git").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+            read.is_ok() && start == *b"gitdir: "
+        }
+        Ok(Some(stamp)) if stamp.file_type() == FileType::Directory => dir.open_dir(b".git").is_ok_and(|git| {
+            [&b"HEAD"[..], b"objects", b"refs"].iter().all(|name| matches!(git.stamp(name), Ok(Some(_))))
+        }),
+        _ => false,
+    }
+}
+
+fn parse(path: &[u8]) -> Result<TreePath, OverlayError> {
+    TreePath::parse(path).map_err(|source| OverlayError::Path { source })
+}
+
+fn io_error(path: &[u8], source: std::io::Error) -> OverlayError {
+    OverlayError::Io { action: "read the directory", path: path.to_vec(), source }
+}
+
+fn git_error(git_dir: &Path, source: gix::Error) -> OverlayError {
+    OverlayError::Git { action: "read the ignore rules", path: git_dir.to_owned(), source }
+}

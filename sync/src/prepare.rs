@@ -1,0 +1,283 @@
+//! Brings an overlay into a guest over one SSH channel, and proves that the guest has it.
+//!
+//! ```text
+//!  overlay ──manifest──▶ receiver ──which entries it needs──▶ a blocking thread reads, hashes, frames
+//!                                                             a second one writes the pack meanwhile
+//!          ◀──digest, conflicts── receiver ◀──frames──────────┘
+//! ```
+//! A second prepare sends only what changed. Nothing is retried here; a failed prepare can simply be run again.
+//! [`link`] is the channel, [`content`] the files, [`metadata`] the git files, [`error`] what can go wrong.
+
+mod content;
+mod error;
+mod link;
+mod metadata;
+
+use std::sync::Arc;
+
+use banger_proto::frame::frame;
+use banger_proto::guest::v1::sync_reply::Body as Reply;
+use banger_proto::guest::v1::sync_request::Body as Request;
+use banger_proto::guest::v1::{Finish, ManifestEnd, ManifestPart, SyncHello, SyncRequest, Welcome, WireEntry};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::diff::ConflictReason;
+use crate::digest::{DigestBuilder, TreeDigest};
+use crate::entry::Entry;
+use crate::frames::VERSION;
+use crate::overlay::Overlay;
+use crate::path::TreePath;
+use crate::receiver::sync_command;
+use crate::ssh::Connection;
+use crate::wire::parse_conflict;
+pub use error::PrepareError;
+use link::Link;
+
+/// Frames made ahead of the channel.
+const FRAMES_AHEAD: usize = 6;
+/// Entries in one part of the manifest; with the longest paths still far below the limit of a frame.
+const ENTRIES_A_PART: usize = 500;
+
+/// How far a prepare is. Totals can grow while it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrepareProgress {
+    /// Files sent.
+    pub files_done: u64,
+    /// Files to send.
+    pub files_total: u64,
+    /// Bytes sent, git objects included.
+    pub bytes_done: u64,
+    /// Bytes to send.
+    pub bytes_total: u64,
+}
+
+/// Something the guest keeps although the host has it differently.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where.
+    pub path: TreePath,
+    /// Why.
+    pub reason: ConflictReason,
+}
+
+/// What happened to the guest's git metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitOutcome {
+    /// It was made or brought up to date.
+    Installed,
+    /// It was right already.
+    Unchanged,
+    /// The guest has commits or another branch of its own: nothing was changed.
+    KeptGuestHistory,
+}
+
+/// A finished prepare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// The host's paths as they are in the guest. Equal to the overlay's unless there are conflicts or files
+    /// changed meanwhile.
+    pub tree_digest: TreeDigest,
+    /// Files that were sent.
+    pub files_sent: u64,
+    /// Bytes that were sent, git objects included.
+    pub bytes_sent: u64,
+    /// Files the guest had already.
+    pub files_unchanged: u64,
+    /// Files that were removed in the guest.
+    pub files_removed: u64,
+    /// Kept as the guest made them.
+    pub conflicts: Vec<Conflict>,
+    /// The git metadata.
+    pub git: GitOutcome,
+}
+
+/// Where to prepare.
+#[derive(Debug, Clone, Copy)]
+pub struct PrepareTarget<'a> {
+    /// Absolute path of the tree in the guest.
+    pub guest_path: &'a str,
+    /// The command that starts the receiver there.
+    pub command: &'a str,
+}
+
+/// One frame on its way, and what it means for the progress.
+pub(crate) struct Outgoing {
+    frame: Bytes,
+    files: u64,
+    bytes: u64,
+    more_bytes: u64,
+}
+
+/// Makes the tree at `guest_path` equal to `overlay`.
+///
+/// # Errors
+/// [`PrepareError`].
+pub async fn prepare(
+    connection: &Connection,
+    overlay: &Overlay,
+    guest_path: &str,
+    progress: &(dyn Fn(PrepareProgress) + Send + Sync),
+) -> Result<Prepared, PrepareError> {
+    let command = sync_command(guest_path);
+    prepare_with(connection, overlay, PrepareTarget { guest_path, command: &command }, progress).await
+}
+
+/// [`prepare`] with another receiver than the one every guest has.
+///
+/// # Errors
+/// [`PrepareError`].
+pub async fn prepare_with(
+    connection: &Connection,
+    overlay: &Overlay,
+    target: PrepareTarget<'_>,
+    progress: &(dyn Fn(PrepareProgress) + Send + Sync),
+) -> Result<Prepared, PrepareError> {
+    let mut link = Link::open(connection, target.command).await?;
+    link.send(&Request::Hello(SyncHello { version: VERSION })).await?;
+    let welcome = match link.reply().await? {
+        Reply::Welcome(welcome) if welcome.version == VERSION => welcome,
+        Reply::Welcome(welcome) => return Err(PrepareError::Version { theirs: welcome.version }),
+        _ => return Err(PrepareError::Unexpected { expected: "a greeting" }),
+    };
+    send_manifest(&mut link, &overlay.manifest.entries).await?;
+    let needed = match link.reply().await? {
+        Reply::Need(need) => select(&overlay.manifest.entries, &need.bitmap)?,
+        _ => return Err(PrepareError::Unexpected { expected: "the list of needed files" }),
+    };
+    let files_unchanged = (overlay.manifest.entries.len() - needed.len()) as u64;
+    let mut counter = PrepareProgress {
+        files_total: needed.len() as u64,
+        bytes_total: needed.iter().map(|(_, entry)| entry.size).sum(),
+        ..PrepareProgress::default()
+    };
+    progress(counter);
+    let (sender, mut outgoing) = mpsc::channel(FRAMES_AHEAD);
+    let producer = Producer::new(overlay, target.guest_path, welcome, needed);
+    let producing = tokio::task::spawn_blocking(move || producer.run(&sender));
+    while let Some(next) = outgoing.recv().await {
+        link.send_frame(next.frame).await?;
+        counter.files_done += next.files;
+        counter.bytes_done += next.bytes;
+        counter.bytes_total = (counter.bytes_total + next.more_bytes).max(counter.bytes_done);
+        progress(counter);
+    }
+    let produced = producing.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
+    link.send(&Request::Finish(produced.finish)).await?;
+    let mut conflicts = Vec::new();
+    let done = loop {
+        match link.reply().await? {
+            Reply::Conflicts(part) => {
+                for conflict in part.conflicts {
+                    let reason = parse_conflict(conflict.reason());
+                    let path = TreePath::parse(&conflict.path)
+                        .map_err(|_| PrepareError::Unexpected { expected: "the path of a conflict" })?;
+                    conflicts.push(Conflict { path, reason });
+                }
+            }
+            Reply::Done(done) => break done,
+            _ => return Err(PrepareError::Unexpected { expected: "the result" }),
+        }
+    };
+    let digest = |bytes: &[u8]| {
+        let bytes = bytes.try_into().map_err(|_| PrepareError::Unexpected { expected: "a digest" })?;
+        Ok::<_, PrepareError>(TreeDigest::from_bytes(bytes))
+    };
+    let guest = digest(&done.applied_digest)?;
+    let host = expected_digest(&overlay.manifest.entries, &produced.changed, &conflicts);
+    if guest != host {
+        return Err(PrepareError::DigestMismatch { host, guest });
+    }
+    Ok(Prepared {
+        tree_digest: digest(&done.tree_digest)?,
+        files_sent: counter.files_done,
+        bytes_sent: counter.bytes_done,
+        files_unchanged: files_unchanged.saturating_sub(conflicts.len() as u64),
+        files_removed: done.files_removed,
+        conflicts,
+        git: produced.git,
+    })
+}
+
+async fn send_manifest(link: &mut Link, entries: &[Entry]) -> Result<(), PrepareError> {
+    for part in entries.chunks(ENTRIES_A_PART) {
+        let entries = part.iter().map(WireEntry::from).collect();
+        link.send(&Request::Manifest(ManifestPart { entries })).await?;
+    }
+    link.send(&Request::ManifestEnd(ManifestEnd { count: entries.len() as u64 })).await
+}
+
+fn select(entries: &[Entry], bitmap: &[u8]) -> Result<Vec<(u32, Entry)>, PrepareError> {
+    if bitmap.len() != entries.len().div_ceil(8) {
+        return Err(PrepareError::Unexpected { expected: "one bit an entry" });
+    }
+    let is_set = |index: usize| bitmap[index / 8] & (1 << (index % 8)) != 0;
+    let mut needed = Vec::new();
+    for (index, entry) in entries.iter().enumerate().filter(|(index, _)| is_set(*index)) {
+        let index = u32::try_from(index).map_err(|_| PrepareError::Unexpected { expected: "fewer files" })?;
+        needed.push((index, entry.clone()));
+    }
+    Ok(needed)
+}
+
+/// The digest the guest must report: the manifest with what changed while it was sent, without conflicts.
+fn expected_digest(entries: &[Entry], changed: &[(u32, Option<Entry>)], conflicts: &[Conflict]) -> TreeDigest {
+    let mut builder = DigestBuilder::default();
+    let kept: std::collections::HashSet<&TreePath> = conflicts.iter().map(|conflict| &conflict.path).collect();
+    let changed: std::collections::HashMap<u32, &Option<Entry>> =
+        changed.iter().map(|(index, entry)| (*index, entry)).collect();
+    for (index, entry) in (0_u32..).zip(entries) {
+        let entry = match changed.get(&index) {
+            Some(Some(newer)) => newer,
+            Some(None) => continue,
+            None => entry,
+        };
+        if !kept.contains(&entry.path) {
+            builder.push(entry.path.as_bytes(), entry.content());
+        }
+    }
+    builder.finish()
+}
+
+/// Everything the blocking side needs.
+struct Producer {
+    overlay: Overlay,
+    guest_path: String,
+    welcome: Welcome,
+    needed: Vec<(u32, Entry)>,
+}
+
+/// What it found out.
+struct Produced {
+    changed: Vec<(u32, Option<Entry>)>,
+    git: GitOutcome,
+    finish: Finish,
+}
+
+impl Producer {
+    fn new(overlay: &Overlay, guest_path: &str, welcome: Welcome, needed: Vec<(u32, Entry)>) -> Self {
+        // The manifest is not needed any more, and it is the large part.
+        let overlay = Overlay { manifest: crate::manifest::Manifest::default(), ..overlay.clone() };
+        Self { overlay, guest_path: guest_path.to_owned(), welcome, needed }
+    }
+
+    fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
+        let git = Arc::clone(&self.overlay.git);
+        let metadata = metadata::Metadata::plan(&git, &self.welcome, &self.guest_path);
+        // Packing is work for another core while files are read.
+        let packing = metadata.start_pack(&self.overlay.repository);
+        let changed = content::send(&self.overlay, &self.needed, out)?;
+        metadata.send(packing, out)?;
+        Ok(Produced { changed, git: metadata.outcome(), finish: metadata.finish() })
+    }
+}
+
+pub(crate) fn outgoing(request: Request, files: u64, bytes: u64) -> Outgoing {
+    let frame = frame(&SyncRequest { body: Some(request) }).into();
+    Outgoing { frame, files, bytes, more_bytes: 0 }
+}
+
+/// Hands a frame over; an error means nobody takes it any more.
+pub(crate) fn hand_over(out: &mpsc::Sender<Outgoing>, frame: Outgoing) -> Result<(), PrepareError> {
+    out.blocking_send(frame).map_err(|_| PrepareError::Cancelled)
+}

@@ -1,0 +1,94 @@
+//! The channel to one receiver: frames out, replies in, and its last words if it dies.
+
+use banger_proto::frame::{FrameBuffer, frame};
+use banger_proto::guest::v1::sync_reply::Body as Reply;
+use banger_proto::guest::v1::sync_request::Body as Request;
+use banger_proto::guest::v1::{SyncReply, SyncRequest};
+use bytes::Bytes;
+
+use super::PrepareError;
+use crate::frames::FRAME_LIMIT;
+use crate::ssh::{Connection, ExitStatus, SessionError, SessionEvent, SessionReader, SessionWriter};
+
+/// How much of its standard error is kept.
+const WORDS: usize = 4 << 10;
+
+pub struct Link {
+    writer: SessionWriter,
+    incoming: Incoming,
+}
+
+struct Incoming {
+    reader: SessionReader,
+    buffer: FrameBuffer,
+    words: Vec<u8>,
+}
+
+impl Link {
+    pub async fn open(connection: &Connection, command: &str) -> Result<Self, PrepareError> {
+        let (writer, reader) =
+            connection.exec(command, None).await.map_err(|source| PrepareError::Session { source })?;
+        Ok(Self { writer, incoming: Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() } })
+    }
+
+    pub async fn send(&mut self, request: &Request) -> Result<(), PrepareError> {
+        self.send_frame(frame(&SyncRequest { body: Some(request.clone()) }).into()).await
+    }
+
+    /// Sends, and listens meanwhile: a receiver that failed says why and takes nothing any more.
+    pub async fn send_frame(&mut self, frame: Bytes) -> Result<(), PrepareError> {
+        let sent = tokio::select! {
+            biased;
+            sent = self.writer.write(frame) => sent,
+            early = self.incoming.reply() => {
+                return Err(match early {
+                    Ok(_) => PrepareError::Unexpected { expected: "nothing yet" },
+                    Err(error) => error,
+                });
+            }
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            // The reason it is closed is among what it sent before.
+            Err(SessionError::Closed | SessionError::Send { .. }) => Err(match self.incoming.reply().await {
+                Ok(_) => PrepareError::Unexpected { expected: "nothing yet" },
+                Err(error) => error,
+            }),
+            Err(source) => Err(PrepareError::Session { source }),
+        }
+    }
+
+    pub async fn reply(&mut self) -> Result<Reply, PrepareError> {
+        self.incoming.reply().await
+    }
+}
+
+impl Incoming {
+    /// The next reply; a reported failure is an error. Cancelling this future loses nothing.
+    async fn reply(&mut self) -> Result<Reply, PrepareError> {
+        loop {
+            let whole: Option<SyncReply> =
+                self.buffer.next(FRAME_LIMIT).map_err(|source| PrepareError::Invalid { source })?;
+            if let Some(reply) = whole {
+                return match reply.body {
+                    Some(Reply::Failure(failure)) => Err(PrepareError::from_guest(failure)),
+                    Some(body) => Ok(body),
+                    None => Err(PrepareError::Unexpected { expected: "a message of this version" }),
+                };
+            }
+            match self.reader.next().await {
+                SessionEvent::Stdout(bytes) => self.buffer.extend(&bytes),
+                SessionEvent::Stderr(bytes) => {
+                    let room = WORDS.saturating_sub(self.words.len());
+                    self.words.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                }
+                SessionEvent::Exit(status) => return Err(self.gone(Some(status))),
+                SessionEvent::Closed => return Err(self.gone(None)),
+            }
+        }
+    }
+
+    fn gone(&self, status: Option<ExitStatus>) -> PrepareError {
+        PrepareError::ReceiverGone { status, output: String::from_utf8_lossy(&self.words).into_owned() }
+    }
+}

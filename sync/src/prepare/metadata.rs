@@ -1,0 +1,189 @@
+//! Decides which git files the receiver lacks and sends them: objects first, `HEAD` last.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom};
+use std::thread::JoinHandle;
+
+use banger_proto::guest::v1::sync_request::Body as Request;
+use banger_proto::guest::v1::{Chunk, Finish, GitFileEnd, GitFileStart, GitRole, Welcome};
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use tokio::sync::mpsc;
+
+use super::{GitOutcome, Outgoing, PrepareError, hand_over, outgoing};
+use crate::entry::Mtime;
+use crate::frames::CHUNK;
+use crate::overlay::config::push_value;
+use crate::overlay::{GuestGit, GuestHead};
+use crate::pack::{PackPlan, WrittenPack, write_pack};
+
+/// A small git file.
+struct Piece {
+    role: GitRole,
+    name: String,
+    bytes: Vec<u8>,
+    mtime: Mtime,
+}
+
+/// What is to be sent.
+pub struct Metadata {
+    pieces: Vec<Piece>,
+    pack: Option<PackPlan>,
+    commit: Vec<u8>,
+    object_set: Vec<u8>,
+    moved: bool,
+}
+
+/// A pack being written on another thread.
+pub type Packing = JoinHandle<Result<Option<(WrittenPack, File)>, PrepareError>>;
+
+impl Metadata {
+    /// Compares what the guest should have with what it was told to have.
+    pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Self {
+        let has_set = welcome.object_sets.iter().any(|set| *set == git.object_set);
+        let pack = (!has_set && !welcome.git_moved).then(|| PackPlan {
+            commit: git.commit,
+            objects: git.objects.clone(),
+            known: welcome.commits.iter().filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok()).collect(),
+        });
+        let mut pieces = pieces(git, guest_path);
+        pieces.retain(|piece| {
+            let digest = blake3::hash(&piece.bytes);
+            !welcome.git_moved
+                && !welcome.git_files.iter().any(|known| {
+                    known.role() == piece.role && known.name == piece.name && known.digest == digest.as_bytes()
+                })
+        });
+        Self {
+            pieces,
+            pack,
+            commit: git.commit.map(|id| id.as_slice().to_vec()).unwrap_or_default(),
+            object_set: git.object_set.to_vec(),
+            moved: welcome.git_moved,
+        }
+    }
+
+    /// Writes the pack, if one is needed, into an unnamed temporary file.
+    pub fn start_pack(&self, repository: &gix::ThreadSafeRepository) -> Option<Packing> {
+        let plan = self.pack.clone()?;
+        let repository = repository.clone();
+        Some(std::thread::spawn(move || {
+            let failed = |source| PrepareError::Temporary { source };
+            let mut file = tempfile::tempfile().map_err(failed)?;
+            let out = BufWriter::with_capacity(CHUNK, &mut file);
+            let written = write_pack(&repository.to_thread_local(), &plan, out);
+            match written.map_err(|source| PrepareError::Pack { source })? {
+                Some(pack) => {
+                    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+                    Ok(Some((pack, file)))
+                }
+                None => Ok(None),
+            }
+        }))
+    }
+
+    /// Sends everything.
+    pub fn send(&self, packing: Option<Packing>, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
+        if let Some(packing) = packing {
+            let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            if let Some((pack, file)) = packed {
+                let name = pack.name.to_string();
+                send_file(out, GitRole::Pack, &name, file)?;
+                send_file(out, GitRole::PackIndex, &name, &pack.index[..])?;
+            }
+        }
+        for piece in &self.pieces {
+            start(out, piece.role, &piece.name)?;
+            let digest = stream(out, &piece.bytes[..])?;
+            end(out, digest, piece.mtime)?;
+        }
+        Ok(())
+    }
+
+    /// What it comes to.
+    pub fn outcome(&self) -> GitOutcome {
+        if self.moved {
+            GitOutcome::KeptGuestHistory
+        } else if self.pack.is_none() && self.pieces.is_empty() {
+            GitOutcome::Unchanged
+        } else {
+            GitOutcome::Installed
+        }
+    }
+
+    /// What the receiver is to remember about the objects.
+    pub fn finish(&self) -> Finish {
+        match self.pack {
+            Some(_) => Finish { commit: self.commit.clone(), object_set: self.object_set.clone() },
+            None => Finish::default(),
+        }
+    }
+}
+
+/// In the order they are to become visible.
+fn pieces(git: &GuestGit, guest_path: &str) -> Vec<Piece> {
+    let piece =
+        |role, bytes: &[u8]| Piece { role, name: String::new(), bytes: bytes.to_vec(), mtime: Mtime::default() };
+    let mut pieces = Vec::new();
+    if let (Some(commit), true) = (git.commit, git.has_parents) {
+        pieces.push(piece(GitRole::Shallow, format!("{commit}\n").as_bytes()));
+    }
+    let mut config = git.config.config.clone();
+    if let Some(attributes) = &git.config.global_attributes
+        && guest_path.starts_with('/')
+    {
+        pieces.push(piece(GitRole::GlobalAttributes, attributes));
+        config.extend_from_slice(b"[core]\n");
+        let place = format!("{}/.git/banger/attributes", guest_path.trim_end_matches('/'));
+        push_value(&mut config, "attributesFile", place.as_bytes().as_bstr());
+    }
+    pieces.push(piece(GitRole::Config, &config));
+    pieces.push(piece(GitRole::Exclude, &git.config.exclude));
+    for (role, bytes) in
+        [(GitRole::Attributes, &git.config.attributes), (GitRole::SparseCheckout, &git.config.sparse_checkout)]
+    {
+        pieces.extend(bytes.as_ref().map(|bytes| piece(role, bytes)));
+    }
+    if let (GuestHead::Branch(name), Some(commit)) = (&git.head, git.commit) {
+        pieces.push(Piece { name: name.clone(), ..piece(GitRole::Branch, format!("{commit}\n").as_bytes()) });
+    }
+    if let Some(index) = &git.index {
+        pieces.push(Piece { mtime: index.mtime, ..piece(GitRole::Index, &index.bytes) });
+    }
+    pieces.push(piece(GitRole::Head, git.head.render().as_bytes()));
+    pieces
+}
+
+fn send_file(out: &mpsc::Sender<Outgoing>, role: GitRole, name: &str, from: impl Read) -> Result<(), PrepareError> {
+    start(out, role, name)?;
+    let digest = stream(out, from)?;
+    end(out, digest, Mtime::default())
+}
+
+fn start(out: &mpsc::Sender<Outgoing>, role: GitRole, name: &str) -> Result<(), PrepareError> {
+    let start = GitFileStart { role: role.into(), name: name.to_owned() };
+    hand_over(out, outgoing(Request::GitFileStart(start), 0, 0))
+}
+
+fn stream(out: &mpsc::Sender<Outgoing>, mut from: impl Read) -> Result<blake3::Hash, PrepareError> {
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        let mut data = Vec::with_capacity(CHUNK);
+        read_chunk(&mut from, &mut data).map_err(|source| PrepareError::Temporary { source })?;
+        if data.is_empty() {
+            return Ok(hasher.finalize());
+        }
+        hasher.update(&data);
+        let bytes = data.len() as u64;
+        hand_over(out, Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data }), 0, bytes) })?;
+    }
+}
+
+fn read_chunk(from: &mut impl Read, data: &mut Vec<u8>) -> io::Result<usize> {
+    from.by_ref().take(CHUNK as u64).read_to_end(data)
+}
+
+fn end(out: &mpsc::Sender<Outgoing>, digest: blake3::Hash, mtime: Mtime) -> Result<(), PrepareError> {
+    let end = GitFileEnd { digest: digest.as_bytes().to_vec(), mtime_seconds: mtime.seconds, mtime_nanos: mtime.nanos };
+    hand_over(out, outgoing(Request::GitFileEnd(end), 0, 0))
+}

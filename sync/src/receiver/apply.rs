@@ -1,0 +1,390 @@
+//! Changes the tree according to a plan: removals first, then files as they arrive.
+//!
+//! A file is written under a temporary name in its own directory, checked, given its time and renamed over
+//! the old one. Right before that the old one is looked at again: what the guest changed since the plan was
+//! made is kept.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+
+use banger_proto::guest::v1::{FileData, FileEnd, FileStart, WireEntry};
+use rustix::io::Errno;
+
+use super::error::ReceiverError;
+use super::home::{Home, Known, TEMPORARY};
+use super::plan::{Plan, Slot, SlotState};
+use crate::diff::ConflictReason;
+use crate::digest::{DigestBuilder, TreeDigest};
+use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
+use crate::entry::{Entry, EntryKind};
+use crate::path::TreePath;
+use crate::wire::{parse_entry, parse_kind};
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Applied {
+    /// To be remembered.
+    pub known: Vec<Known>,
+    /// Over the host's paths, as they are in the guest.
+    pub tree_digest: TreeDigest,
+    /// Over the host's paths without conflicts.
+    pub applied_digest: TreeDigest,
+    /// Files and links written.
+    pub files_written: u64,
+    /// Files and links removed.
+    pub files_removed: u64,
+    /// Kept as the guest made them.
+    pub conflicts: Vec<(TreePath, ConflictReason)>,
+}
+
+struct Incoming {
+    index: usize,
+    kind: EntryKind,
+    temporary: Vec<u8>,
+    /// `None`: there is no place for it, the content is only read past.
+    file: Option<File>,
+    hasher: blake3::Hasher,
+    size: u64,
+}
+
+/// See the module.
+pub struct Applier<'a> {
+    home: &'a Home,
+    plan: Plan,
+    walker: Walker,
+    incoming: Option<Incoming>,
+    files_written: u64,
+    files_removed: u64,
+    temporaries: u64,
+}
+
+/// Whether a file got its name.
+enum Placed {
+    Yes(Stamp),
+    Conflict(ConflictReason),
+}
+
+impl<'a> Applier<'a> {
+    /// Removes what is to be removed.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn start(home: &'a Home, plan: Plan) -> Result<Self, ReceiverError> {
+        let walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let mut applier =
+            Self { home, plan, walker, incoming: None, files_written: 0, files_removed: 0, temporaries: 0 };
+        let removals = std::mem::take(&mut applier.plan.removals);
+        applier.remove(&removals)?;
+        Ok(applier)
+    }
+
+    /// One bit an entry.
+    pub fn needed(&self) -> Vec<u8> {
+        let mut bitmap = vec![0; self.plan.slots.len().div_ceil(8)];
+        for (index, slot) in self.plan.slots.iter().enumerate() {
+            if slot.state == SlotState::Needed {
+                bitmap[index / 8] |= 1 << (index % 8);
+            }
+        }
+        bitmap
+    }
+
+    /// A small file in one piece.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn file(&mut self, file: FileData) -> Result<(), ReceiverError> {
+        let index = self.slot_index(file.index)?;
+        let entry = self.sent_entry(index, file.entry.as_ref())?;
+        if entry.size != file.data.len() as u64 || entry.digest != blake3::hash(&file.data) {
+            return Err(ReceiverError::Content { path: entry.path.to_string() });
+        }
+        self.begin(index, entry.kind)?;
+        let incoming = self.incoming.as_mut().expect("begin made it");
+        if let Some(target) = &mut incoming.file {
+            target.write_all(&file.data).map_err(ReceiverError::at("write", &entry.path))?;
+        }
+        let incoming = self.incoming.take().expect("begin made it");
+        self.place(incoming, entry, &file.data)
+    }
+
+    /// A large file begins.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn start_file(&mut self, start: &FileStart) -> Result<(), ReceiverError> {
+        let index = self.slot_index(start.index)?;
+        match parse_kind(start.kind()) {
+            Some(kind @ (EntryKind::File | EntryKind::Executable)) => self.begin(index, kind),
+            _ => Err(ReceiverError::Unexpected { expected: "a file's kind" }),
+        }
+    }
+
+    /// True between start and end of a large file.
+    pub fn in_file(&self) -> bool {
+        self.incoming.is_some()
+    }
+
+    /// A part of a large file.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn chunk(&mut self, data: &[u8]) -> Result<(), ReceiverError> {
+        let Some(incoming) = &mut self.incoming else {
+            return Err(ReceiverError::Unexpected { expected: "the start of a file" });
+        };
+        incoming.hasher.update(data);
+        incoming.size += data.len() as u64;
+        if let Some(file) = &mut incoming.file {
+            let path = &self.plan.slots[incoming.index].entry.path;
+            file.write_all(data).map_err(ReceiverError::at("write", path))?;
+        }
+        Ok(())
+    }
+
+    /// A large file ends.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn end_file(&mut self, end: &FileEnd) -> Result<(), ReceiverError> {
+        let Some(incoming) = self.incoming.take() else {
+            return Err(ReceiverError::Unexpected { expected: "the start of a file" });
+        };
+        if end.abandoned {
+            return self.discard(&incoming);
+        }
+        let entry = self.sent_entry(incoming.index, end.entry.as_ref())?;
+        if entry.size != incoming.size || entry.digest != incoming.hasher.finalize() || entry.kind != incoming.kind {
+            self.discard(&incoming)?;
+            return Err(ReceiverError::Content { path: entry.path.to_string() });
+        }
+        self.place(incoming, entry, &[])
+    }
+
+    /// The host lost a file since it made the manifest.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn vanished(&mut self, index: u32) -> Result<(), ReceiverError> {
+        let index = self.slot_index(index)?;
+        let slot = &mut self.plan.slots[index];
+        slot.state = SlotState::Vanished;
+        let path = slot.entry.path.clone();
+        // A needed path has nothing or our own old version; if that changed meanwhile it stays.
+        if slot.seen.is_some() && self.seen_now(index)? == self.plan.slots[index].seen {
+            self.remove(&[path])?;
+        }
+        Ok(())
+    }
+
+    /// Checks that everything came, and sums up.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Unexpected`] if something is missing.
+    pub fn finish(self) -> Result<Applied, ReceiverError> {
+        if self.incoming.is_some() || self.plan.slots.iter().any(|slot| slot.state == SlotState::Needed) {
+            return Err(ReceiverError::Unexpected { expected: "the rest of the files" });
+        }
+        let mut tree = DigestBuilder::default();
+        let mut applied = DigestBuilder::default();
+        let mut known = Vec::with_capacity(self.plan.slots.len());
+        let mut conflicts = Vec::new();
+        let old = |path: &TreePath| self.home.known.get(path).cloned();
+        for Slot { entry, state, .. } in self.plan.slots {
+            match state {
+                SlotState::Right(stamp) => {
+                    tree.push(entry.path.as_bytes(), entry.content());
+                    applied.push(entry.path.as_bytes(), entry.content());
+                    known.push(Known { entry, stamp });
+                }
+                SlotState::Conflict(reason, content) => {
+                    if let Some(content) = content {
+                        tree.push(entry.path.as_bytes(), content);
+                    }
+                    known.extend(old(&entry.path));
+                    conflicts.push((entry.path, reason));
+                }
+                SlotState::Vanished | SlotState::Needed => {}
+            }
+        }
+        for (path, reason) in self.plan.kept {
+            known.extend(old(&path));
+            conflicts.push((path, reason));
+        }
+        conflicts.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(Applied {
+            known,
+            tree_digest: tree.finish(),
+            applied_digest: applied.finish(),
+            files_written: self.files_written,
+            files_removed: self.files_removed,
+            conflicts,
+        })
+    }
+
+    fn slot_index(&self, index: u32) -> Result<usize, ReceiverError> {
+        let index = index as usize;
+        let needed = self.plan.slots.get(index).is_some_and(|slot| slot.state == SlotState::Needed);
+        if needed && self.incoming.is_none() {
+            Ok(index)
+        } else {
+            Err(ReceiverError::Unexpected { expected: "a file that was asked for" })
+        }
+    }
+
+    fn sent_entry(&self, index: usize, wire: Option<&WireEntry>) -> Result<Entry, ReceiverError> {
+        let Some(wire) = wire else { return Err(ReceiverError::Unexpected { expected: "a file with its metadata" }) };
+        let entry = parse_entry(wire).map_err(|source| ReceiverError::Entry { source })?;
+        if entry.path == self.plan.slots[index].entry.path {
+            Ok(entry)
+        } else {
+            Err(ReceiverError::Unexpected { expected: "the file at this position of the manifest" })
+        }
+    }
+
+    /// Opens a temporary beside the target. Links are made when they are placed.
+    fn begin(&mut self, index: usize, kind: EntryKind) -> Result<(), ReceiverError> {
+        let path = &self.plan.slots[index].entry.path;
+        self.temporaries += 1;
+        let temporary = [TEMPORARY, self.temporaries.to_string().as_bytes()].concat();
+        let mode = if kind == EntryKind::Executable { 0o755 } else { 0o644 };
+        let file = match self.walker.ensure_parent(path) {
+            Ok(_) if kind == EntryKind::Symlink => None,
+            Ok((dir, _)) => Some(dir.create_file(&temporary, mode).map_err(ReceiverError::at("write", path))?),
+            Err(error) if is_obstruction(&error) => None,
+            Err(error) => return Err(ReceiverError::at("make the directory of", path)(error)),
+        };
+        let hasher = blake3::Hasher::new();
+        self.incoming = Some(Incoming { index, kind, temporary, file, hasher, size: 0 });
+        Ok(())
+    }
+
+    fn place(&mut self, incoming: Incoming, entry: Entry, link: &[u8]) -> Result<(), ReceiverError> {
+        let Incoming { index, temporary, file, .. } = incoming;
+        let seen = self.plan.slots[index].seen;
+        let placed = match self.walker.ensure_parent(&entry.path) {
+            Ok((dir, name)) => {
+                let outcome = (|| {
+                    if entry.kind == EntryKind::Symlink {
+                        dir.symlink(link, &temporary)?;
+                    }
+                    dir.set_mtime(&temporary, entry.mtime)?;
+                    rename_if_unchanged(dir, &temporary, name, seen)
+                })();
+                drop(file);
+                let outcome = match outcome {
+                    Ok(Placed::Yes(stamp)) => Ok(Placed::Yes(stamp)),
+                    // The first error counts; a temporary that cannot be removed either is found by the next run.
+                    other => dir.remove_file(&temporary).and(other),
+                };
+                outcome.map_err(ReceiverError::at("write", &entry.path))?
+            }
+            Err(error) if is_obstruction(&error) => Placed::Conflict(ConflictReason::Obstructed),
+            Err(error) => return Err(ReceiverError::at("make the directory of", &entry.path)(error)),
+        };
+        let state = match placed {
+            Placed::Yes(stamp) => {
+                self.files_written += 1;
+                SlotState::Right(stamp)
+            }
+            Placed::Conflict(reason) => SlotState::Conflict(reason, self.content_now(&entry.path)?),
+        };
+        let slot = &mut self.plan.slots[index];
+        slot.entry = entry;
+        slot.state = state;
+        Ok(())
+    }
+
+    fn content_now(&mut self, path: &TreePath) -> Result<Option<crate::entry::Content>, ReceiverError> {
+        match super::plan::observe(&mut self.walker, path, None)?.0 {
+            crate::diff::Observed::Present(content) => Ok(Some(content)),
+            _ => Ok(None),
+        }
+    }
+
+    fn seen_now(&mut self, index: usize) -> Result<Option<Stamp>, ReceiverError> {
+        let path = &self.plan.slots[index].entry.path;
+        match self.walker.parent(path) {
+            Ok((dir, name)) => dir.stamp(name).map_err(ReceiverError::at("look at", path)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(ReceiverError::at("look at", path)(error)),
+        }
+    }
+
+    fn discard(&mut self, incoming: &Incoming) -> Result<(), ReceiverError> {
+        let path = &self.plan.slots[incoming.index].entry.path;
+        match self.walker.parent(path) {
+            Ok((dir, _)) => {
+                dir.remove_file(&incoming.temporary).map_err(ReceiverError::at("clear the directory of", path))
+            }
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => Err(ReceiverError::at("clear the directory of", path)(error)),
+        }
+    }
+
+    /// Takes files away, and the directories that are empty without them.
+    fn remove(&mut self, paths: &[TreePath]) -> Result<(), ReceiverError> {
+        let mut parents = BTreeSet::new();
+        for path in paths {
+            let (dir, name) = match self.walker.parent(path) {
+                Ok(found) => found,
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => return Err(ReceiverError::at("remove", path)(error)),
+            };
+            dir.remove_file(name).map_err(ReceiverError::at("remove", path))?;
+            self.files_removed += 1;
+            parents.insert(path.split().0.to_vec());
+        }
+        self.walker.forget();
+        // Deepest first; a parent becomes a candidate once a child of it went.
+        while let Some(parent) = parents.pop_last() {
+            let Ok(parent) = TreePath::parse(&parent) else { continue };
+            let removed = match self.walker.parent(&parent) {
+                Ok((dir, name)) => dir.remove_empty_dir(name).map_err(ReceiverError::at("remove", &parent))?,
+                Err(_) => false,
+            };
+            if removed {
+                self.walker.forget();
+                parents.insert(parent.split().0.to_vec());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives a finished temporary its name unless the guest changed what is there since it was `seen`.
+fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen: Option<Stamp>) -> io::Result<Placed> {
+    let is_dir = seen.is_some_and(|stamp| stamp.kind().is_none());
+    if is_dir {
+        dir.remove_empty_dir(name)?;
+    }
+    let outcome = match seen {
+        Some(stamp) if !is_dir => match dir.stamp(name)? {
+            Some(now) if now == stamp => dir.rename(temporary, name, Replace::Yes),
+            Some(_) => return Ok(Placed::Conflict(ConflictReason::ChangedInGuest)),
+            None => return Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
+        },
+        _ => dir.rename(temporary, name, Replace::No),
+    };
+    match outcome {
+        Ok(()) => match dir.stamp(name)? {
+            Some(stamp) => Ok(Placed::Yes(stamp)),
+            None => Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
+        },
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_dir => {
+            Ok(Placed::Conflict(ConflictReason::Obstructed))
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Placed::Conflict(ConflictReason::CreatedInGuest)),
+        Err(error) if is_obstruction(&error) => Ok(Placed::Conflict(ConflictReason::Obstructed)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Something that is no directory stands where one is needed, or the reverse.
+fn is_obstruction(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NOTEMPTY | Errno::XDEV)
+    )
+}

@@ -1,0 +1,273 @@
+//! The receiver's memory of a root: what it put there, and what an unfinished run may have changed.
+//!
+//! ```text
+//! <root>/.git/banger/lock      held while a run lasts
+//!                    state     what the last finished run applied
+//!                    pending   what unfinished runs since may have changed
+//!                    incoming  a git file on its way
+//! ```
+//! `pending` is written before the first change and removed after `state`, so at every moment the two together
+//! tell our work from the guest's.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use banger_proto::guest::v1::{Finish, GitFileDigest, StateEntry, SyncPending, SyncState, WireEntry};
+use prost::Message;
+use rustix::fs::FlockOperation;
+
+use super::apply::Applied;
+use super::error::ReceiverError;
+use super::git;
+use super::plan::Plan;
+use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
+use crate::entry::{Content, Entry, Mtime};
+use crate::frames::VERSION;
+use crate::path::TreePath;
+use crate::wire::parse_entry;
+
+/// Names of files on their way into the tree start with this.
+pub const TEMPORARY: &[u8] = b".banger-tmp-";
+const MEMORY_LIMIT: u64 = 2 << 30;
+/// What a fresh file system may contain without being occupied.
+const NOT_CONTENT: &[&[u8]] = &[b"lost+found"];
+
+/// What a finished run knew about one of its entries.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What was put there.
+    pub entry: Entry,
+    /// How it looked right afterwards.
+    pub stamp: Stamp,
+}
+
+/// An open root with its lock held.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    /// The tree's root.
+    pub root: Dir,
+    /// `.git`
+    pub git: Dir,
+    /// `.git/banger`
+    pub memory: Dir,
+    /// As decoded; `entries` moved to [`Home::known`].
+    pub state: SyncState,
+    /// The last finished run's entries.
+    pub known: HashMap<TreePath, Known>,
+    /// Further contents a path may have from unfinished runs.
+    pub pending: HashMap<TreePath, Vec<Option<Content>>>,
+    /// Nothing at all was there.
+    pub fresh: bool,
+    _lock: File,
+}
+
+impl Home {
+    /// Makes or opens `path`, refuses one with foreign content, takes the lock and clears up after an
+    /// interrupted run.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn open(path: &Path) -> Result<Self, ReceiverError> {
+        let failed = |action| move |source| ReceiverError::Root { action, root: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed("create the directory"))?;
+        let root = Dir::open_root(path).map_err(failed("open the directory"))?;
+        let names = root.names().map_err(failed("read the directory"))?;
+        let fresh = names.iter().all(|(name, _)| NOT_CONTENT.contains(&&name[..]));
+        if !fresh && !is_ours(&root) {
+            return Err(ReceiverError::Occupied { root: path.to_owned() });
+        }
+        let git = root.ensure_dir(b".git").map_err(failed("create .git in"))?;
+        let memory = git.ensure_dir(b"banger").map_err(failed("create .git/banger in"))?;
+        let lock = take_lock(&memory).map_err(failed("lock"))?;
+        let Some(lock) = lock else { return Err(ReceiverError::Busy { root: path.to_owned() }) };
+        let mut home = Self {
+            path: path.to_owned(),
+            root,
+            git,
+            memory,
+            state: SyncState::default(),
+            known: HashMap::new(),
+            pending: HashMap::new(),
+            fresh,
+            _lock: lock,
+        };
+        home.load()?;
+        home.clear_temporaries()?;
+        Ok(home)
+    }
+
+    /// Every content of ours `path` may have, `None` standing for absent.
+    pub fn bases(&self, path: &TreePath) -> Vec<Option<Content>> {
+        let mut bases = vec![self.known.get(path).map(|known| known.entry.content())];
+        bases.extend(self.pending.get(path).into_iter().flatten().copied());
+        bases
+    }
+
+    /// Remembers what the plan is about to change, together with what earlier runs left unfinished.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Io`].
+    pub fn save_pending(&self, plan: &Plan) -> Result<(), ReceiverError> {
+        let mut entries: Vec<WireEntry> = plan.writes().map(WireEntry::from).collect();
+        entries.extend(plan.removals.iter().map(absent));
+        for (path, contents) in &self.pending {
+            entries.extend(contents.iter().map(|content| match content {
+                Some(content) => WireEntry {
+                    path: path.as_bytes().to_vec(),
+                    kind: crate::wire::wire_kind(content.kind).into(),
+                    digest: content.digest.as_bytes().to_vec(),
+                    ..WireEntry::default()
+                },
+                None => absent(path),
+            }));
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.replace(b"pending", &SyncPending { entries }.encode_to_vec())
+    }
+
+    /// Remembers a finished run.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Io`].
+    pub fn save_state(
+        &mut self,
+        applied: &Applied,
+        git_files: Vec<GitFileDigest>,
+        finish: &Finish,
+    ) -> Result<(), ReceiverError> {
+        let mut state = std::mem::take(&mut self.state);
+        state.version = VERSION;
+        state.entries = applied
+            .known
+            .iter()
+            .map(|known| StateEntry {
+                entry: Some(WireEntry::from(&known.entry)),
+                inode: known.stamp.inode,
+                ctime_seconds: known.stamp.ctime.seconds,
+                ctime_nanos: known.stamp.ctime.nanos,
+                mtime_seconds: known.stamp.mtime.seconds,
+                mtime_nanos: known.stamp.mtime.nanos,
+            })
+            .collect();
+        if !git_files.is_empty() {
+            for file in git_files {
+                state.git_files.retain(|known| known.role != file.role || known.name != file.name);
+                state.git_files.push(file);
+            }
+            (state.branch, state.branch_target) = git::read_head(&self.git)?;
+        }
+        for (list, new) in [(&mut state.commits, &finish.commit), (&mut state.object_sets, &finish.object_set)] {
+            if !new.is_empty() && !list.contains(new) {
+                list.push(new.clone());
+            }
+        }
+        self.replace(b"state", &state.encode_to_vec())?;
+        self.memory
+            .remove_file(git::MOVES)
+            .and_then(|()| self.memory.remove_file(b"pending"))
+            .map_err(ReceiverError::in_git("clear", "banger"))
+    }
+
+    fn replace(&self, name: &[u8], bytes: &[u8]) -> Result<(), ReceiverError> {
+        let written = (|| {
+            self.memory.remove_file(b"new")?;
+            self.memory.create_file(b"new", 0o600)?.write_all(bytes)?;
+            self.memory.rename(b"new", name, Replace::Yes)
+        })();
+        written.map_err(ReceiverError::in_git("write", "banger"))
+    }
+
+    fn load(&mut self) -> Result<(), ReceiverError> {
+        let damaged = || ReceiverError::State { root: self.path.clone() };
+        if let Some(bytes) = self.read(b"state")? {
+            let mut state = SyncState::decode(&bytes[..]).map_err(|_| damaged())?;
+            for stored in std::mem::take(&mut state.entries) {
+                let entry = parse_entry(&stored.entry.unwrap_or_default()).map_err(|_| damaged())?;
+                let stamp = Stamp {
+                    inode: stored.inode,
+                    size: entry.size,
+                    mtime: Mtime { seconds: stored.mtime_seconds, nanos: stored.mtime_nanos },
+                    ctime: Mtime { seconds: stored.ctime_seconds, nanos: stored.ctime_nanos },
+                    mode: 0,
+                };
+                self.known.insert(entry.path.clone(), Known { entry, stamp });
+            }
+            self.state = state;
+        }
+        if let Some(bytes) = self.read(b"pending")? {
+            let pending = SyncPending::decode(&bytes[..]).map_err(|_| damaged())?;
+            for wire in &pending.entries {
+                let path = TreePath::parse(&wire.path).map_err(|_| damaged())?;
+                let content = match crate::wire::parse_kind(wire.kind()) {
+                    Some(kind) => {
+                        Some(Content { kind, digest: crate::wire::parse_digest(&wire.digest).ok_or_else(damaged)? })
+                    }
+                    None => None,
+                };
+                self.pending.entry(path).or_default().push(content);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &[u8]) -> Result<Option<Vec<u8>>, ReceiverError> {
+        let mut bytes = Vec::new();
+        match self.memory.open_file(name) {
+            Ok(file) => {
+                file.take(MEMORY_LIMIT).read_to_end(&mut bytes).map_err(ReceiverError::in_git("read", "banger"))?;
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ReceiverError::in_git("read", "banger")(error)),
+        }
+    }
+
+    /// An interrupted run leaves at most one temporary, in a directory of a path it was going to write.
+    fn clear_temporaries(&self) -> Result<(), ReceiverError> {
+        let mut walker = Walker::new(self.root.try_clone().map_err(ReceiverError::in_git("open", "banger"))?);
+        let mut paths: Vec<&TreePath> = self.pending.keys().collect();
+        paths.sort_unstable();
+        paths.dedup_by(|one, other| one.split().0 == other.split().0);
+        for path in paths {
+            let dir = match walker.parent(path) {
+                Ok((dir, _)) => dir,
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => return Err(ReceiverError::at("open the directory of", path)(error)),
+            };
+            let failed = || ReceiverError::at("clear the directory of", path);
+            for (name, _) in dir.names().map_err(failed())? {
+                if name.starts_with(TEMPORARY) {
+                    dir.remove_file(&name).map_err(failed())?;
+                }
+            }
+        }
+        self.memory.remove_file(b"incoming").map_err(ReceiverError::in_git("remove", "banger/incoming"))
+    }
+}
+
+fn absent(path: &TreePath) -> WireEntry {
+    WireEntry { path: path.as_bytes().to_vec(), ..WireEntry::default() }
+}
+
+fn is_ours(root: &Dir) -> bool {
+    root.open_dir(b".git").and_then(|git| git.open_dir(b"banger")).is_ok()
+}
+
+/// `None` if somebody else holds it.
+fn take_lock(memory: &Dir) -> io::Result<Option<File>> {
+    let file = match memory.create_file(b"lock", 0o600) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => memory.open_file(b"lock")?,
+        Err(error) => return Err(error),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

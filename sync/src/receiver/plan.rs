@@ -1,0 +1,180 @@
+//! Looks at what is in the guest and decides about every path, before anything is changed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io::{self, Read};
+
+use rustix::fs::FileType;
+
+use super::error::ReceiverError;
+use super::home::{Home, Known};
+use crate::diff::{ConflictReason, Decision, Observed, decide};
+use crate::dir::{Dir, Stamp, Walker, is_absent};
+use crate::entry::{Content, Entry, EntryKind};
+use crate::path::TreePath;
+
+/// One wanted entry.
+#[derive(Debug)]
+pub struct Slot {
+    /// What the host wants there.
+    pub entry: Entry,
+    /// What is to be done, or was done.
+    pub state: SlotState,
+    /// What was there when the plan was made.
+    pub seen: Option<Stamp>,
+}
+
+/// How far a [`Slot`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotState {
+    /// Its content is needed.
+    Needed,
+    /// It is right.
+    Right(Stamp),
+    /// It stays as the guest made it; its content there, if it is a file or link.
+    Conflict(ConflictReason, Option<Content>),
+    /// The host has it no longer.
+    Vanished,
+}
+
+/// Decisions about all paths.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In path order.
+    pub slots: Vec<Slot>,
+    /// Ours, and to be taken away.
+    pub removals: Vec<TreePath>,
+    /// Not wanted any more but changed in the guest.
+    pub kept: Vec<(TreePath, ConflictReason)>,
+}
+
+impl Plan {
+    /// Decides about every entry of the manifest and every path of earlier runs.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn make(home: &Home, manifest: Vec<Entry>) -> Result<Self, ReceiverError> {
+        refuse_files_as_directories(&manifest)?;
+        let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let mut plan = Self { slots: Vec::with_capacity(manifest.len()), ..Self::default() };
+        let wanted: HashSet<&TreePath> = manifest.iter().map(|entry| &entry.path).collect();
+        let gone: BTreeSet<&TreePath> =
+            home.known.keys().chain(home.pending.keys()).filter(|path| !wanted.contains(path)).collect();
+        for path in gone {
+            let (observed, _) = observe(&mut walker, path, home.known.get(path))?;
+            match decide(None, &home.bases(path), observed) {
+                Decision::Remove => plan.removals.push(path.clone()),
+                Decision::Conflict(reason) => plan.kept.push((path.clone(), reason)),
+                Decision::Keep | Decision::Write => {}
+            }
+        }
+        for entry in manifest {
+            plan.slots.push(decide_slot(home, &mut walker, entry)?);
+        }
+        Ok(plan)
+    }
+
+    /// The entries whose content is needed.
+    pub fn writes(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().filter(|slot| slot.state == SlotState::Needed).map(|slot| &slot.entry)
+    }
+}
+
+fn decide_slot(home: &Home, walker: &mut Walker, entry: Entry) -> Result<Slot, ReceiverError> {
+    if home.fresh {
+        return Ok(Slot { entry, state: SlotState::Needed, seen: None });
+    }
+    let (observed, seen) = observe(walker, &entry.path, home.known.get(&entry.path))?;
+    let state = match (decide(Some(entry.content()), &home.bases(&entry.path), observed), seen) {
+        (Decision::Keep, Some(stamp)) => SlotState::Right(keep(walker, &entry, stamp)?),
+        (Decision::Conflict(reason), _) => {
+            let content = match observed {
+                Observed::Present(content) => Some(content),
+                _ => None,
+            };
+            SlotState::Conflict(reason, content)
+        }
+        (Decision::Keep | Decision::Write | Decision::Remove, _) => SlotState::Needed,
+    };
+    Ok(Slot { entry, state, seen })
+}
+
+/// The content is right; its time may have to follow the host's.
+fn keep(walker: &mut Walker, entry: &Entry, stamp: Stamp) -> Result<Stamp, ReceiverError> {
+    if stamp.mtime == entry.mtime {
+        return Ok(stamp);
+    }
+    let failed = || ReceiverError::at("set the time of", &entry.path);
+    let (dir, name) = walker.parent(&entry.path).map_err(failed())?;
+    dir.set_mtime(name, entry.mtime).map_err(failed())?;
+    Ok(dir.stamp(name).map_err(failed())?.unwrap_or(stamp))
+}
+
+/// What is at `path`. Files that look as they did after the last run are not read again.
+pub(super) fn observe(
+    walker: &mut Walker,
+    path: &TreePath,
+    known: Option<&Known>,
+) -> Result<(Observed, Option<Stamp>), ReceiverError> {
+    let (dir, name) = match walker.parent(path) {
+        Ok(found) => found,
+        Err(error) if is_absent(&error) => return Ok((Observed::Absent, None)),
+        Err(error) => return Err(ReceiverError::at("look at", path)(error)),
+    };
+    let Some(stamp) = dir.stamp(name).map_err(ReceiverError::at("look at", path))? else {
+        return Ok((Observed::Absent, None));
+    };
+    let Some(kind) = stamp.kind() else {
+        let directory = stamp.file_type() == FileType::Directory;
+        return Ok((if directory { Observed::Directory } else { Observed::Special }, Some(stamp)));
+    };
+    if let Some(known) = known
+        && known.entry.kind == kind
+        && known.stamp == (Stamp { mode: known.stamp.mode, ..stamp })
+    {
+        return Ok((Observed::Present(known.entry.content()), Some(stamp)));
+    }
+    let digest = hash(dir, name, kind).map_err(ReceiverError::at("read", path))?;
+    Ok((Observed::Present(Content { kind, digest }), Some(stamp)))
+}
+
+fn hash(dir: &Dir, name: &[u8], kind: EntryKind) -> io::Result<blake3::Hash> {
+    if kind == EntryKind::Symlink {
+        return Ok(blake3::hash(&dir.read_link(name)?));
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut file = dir.open_file(name)?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize()),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A path cannot be a file and a directory at once.
+fn refuse_files_as_directories(manifest: &[Entry]) -> Result<(), ReceiverError> {
+    let files: HashSet<&[u8]> = manifest.iter().map(|entry| entry.path.as_bytes()).collect();
+    let mut checked: &[u8] = &[];
+    for entry in manifest {
+        let mut parent = entry.path.split().0;
+        if parent == checked {
+            continue;
+        }
+        checked = parent;
+        while !parent.is_empty() {
+            if files.contains(parent) {
+                return Err(ReceiverError::Manifest { problem: "a path is both a file and a directory" });
+            }
+            parent = match parent.iter().rposition(|&byte| byte == b'/') {
+                Some(slash) => &parent[..slash],
+                None => &[],
+            };
+        }
+    }
+    Ok(())
+}
