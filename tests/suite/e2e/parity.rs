@@ -30,6 +30,21 @@ git ls-files -z --cached $others --exclude-standard | sort -z -u |
       --mode u=rwX,go= 2>/dev/null | sha256sum
 "#;
 
+for_both_users!(each_case_is_what_git_takes_for_a_repository, cases_alone);
+
+/// No machine: what the comparison below compares is not empty.
+fn cases_alone(who: Who) {
+    let Some(env) = Env::empty(who) else { return };
+    for case in CASES {
+        let repository = (case.build)(&env);
+        let host = repository.command("sh").args(["-c", SCRIPT, "sh", "normal"]).finish().ok();
+        let text = host.stdout.escape_ascii().to_string();
+        assert!(text.contains("git status --porcelain=v1 -z --untracked-files=normal"), "{}: {text}", case.name);
+        let nothing = "84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652";
+        assert!(!text.contains(nothing), "{}: the content is empty", case.name);
+    }
+}
+
 fn every_case(who: Who) {
     let Some(env) = Env::ready(who) else { return };
     create(&env, "box", &[]);
