@@ -1,1 +1,28 @@
+//! `banger`: the command line. It reads the user's files, talks to bangerd and to guests, and prints.
+//!
+//! [`args`] is what may be typed, [`commands`] one file per command, [`client`] the daemon, [`run`](mod@run) the heart
+//! (`vm run`), [`session`] a command or shell in a guest, [`view`] what things look like, [`ui`] the only place that
+//! prints. Nothing here owns state of a VM, and nothing here needs privileges.
 
+pub mod args;
+pub mod client;
+pub mod commands;
+pub mod completer;
+pub mod config;
+pub mod context;
+mod entry;
+pub mod error;
+pub mod git;
+pub mod interrupt;
+pub mod known_hosts;
+pub mod operation;
+pub mod paths;
+pub mod reference;
+pub mod resolve;
+pub mod run;
+pub mod session;
+pub mod sizing;
+pub mod ui;
+pub mod view;
+
+pub use entry::run_program;

@@ -1,0 +1,1 @@
+//! Tables of what parses and what does not.

@@ -1,0 +1,33 @@
+//! Starts a process that outlives us: a session of its own, so that neither the terminal's Ctrl-C nor its end
+//! reaches it. The only unsafe code of the CLI.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Starts `binary --rootless --ready-fd N` with its output going to `log`. `ready` must be inheritable; our copy
+/// of it is closed when this returns, so that its other end sees the process end.
+///
+/// # Errors
+/// Of `fork` and `exec`.
+pub fn spawn_daemon(binary: &Path, log: File, ready: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new(binary);
+    command.arg("--rootless").arg("--ready-fd").arg(ready.as_raw_fd().to_string());
+    command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
+    // The daemon must not keep the user's directory busy.
+    command.current_dir("/");
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe; the closure captures and
+    // allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}

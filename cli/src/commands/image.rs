@@ -1,0 +1,40 @@
+//! `banger image …`: lists and dispatches.
+
+pub mod delete;
+pub mod list;
+pub mod pull;
+pub mod show;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::error::CommandResult;
+
+/// Build and keep root filesystems for VMs
+///
+/// An image is fetched or built by itself when a VM needs it; doing it beforehand makes the first VM quick:
+///
+///     banger image list --available
+///     banger image pull debian-bookworm
+///     banger vm run --image debian-bookworm
+#[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment, arg_required_else_help = true)]
+pub enum ImageCommand {
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Pull(pull::PullArgs),
+    Delete(delete::DeleteArgs),
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Of the command.
+pub async fn run(context: &Context, command: ImageCommand) -> CommandResult {
+    match command {
+        ImageCommand::List(args) => list::run(context, args).await,
+        ImageCommand::Show(args) => show::run(context, args).await,
+        ImageCommand::Pull(args) => pull::run(context, args).await,
+        ImageCommand::Delete(args) => delete::run(context, args).await,
+    }
+}

@@ -1,0 +1,130 @@
+//! `banger vm run`: the arguments, and what they mean. The work is in [`crate::run`](mod@crate::run).
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::new_vm::NewVmArgs;
+use crate::args::GuestPath;
+use crate::context::Context;
+use crate::error::{CliError, CommandResult};
+use crate::run::plan::{Ending, Plan, WorkspacePlan};
+use crate::session::Terminal;
+use crate::sizing::Host;
+
+/// Make a VM, put a repository in it, and run a command or a shell there
+///
+/// Run the tests of a repository in a fresh VM and delete it afterwards:
+///
+///     banger vm run --rm ./repo -- make test
+///
+/// Work in a VM: a shell in the repository's copy. The VM stays when the shell ends:
+///
+///     banger vm run ./repo
+///
+/// A bare sandbox, one with internet access, one in the background:
+///
+///     banger vm run
+///     banger vm run --nat --rm
+///     banger vm run -d --name box ./repo
+///
+/// The guest gets the files git tracks, as they are in your working tree, and enough of .git for git to work there.
+/// Ignored files never travel; untracked ones with --include-untracked. See exactly what would travel:
+///
+///     banger vm run --dry-run ./repo
+///
+/// The command runs without a terminal unless -t is given: its stdin, stdout, stderr and exit status are passed
+/// through exactly, and Ctrl-C reaches it (three times: stop waiting). Next: `banger vm exec`, `banger vm ssh`.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct RunArgs {
+    /// Directory inside a git repository whose working tree the guest gets, at /root/repo
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    pub path: Option<PathBuf>,
+    /// Command to run instead of a shell; its exit status becomes ours
+    #[arg(last = true)]
+    pub command: Vec<String>,
+    /// Delete the VM when the command or shell ends, or when anything fails before
+    #[arg(long)]
+    pub rm: bool,
+    /// Leave the VM running in the background and return once it is ready
+    #[arg(short, long, conflicts_with_all = ["rm", "command", "tty"])]
+    pub detach: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// The new VM.
+    #[command(flatten)]
+    pub vm: NewVmArgs,
+    /// The workspace.
+    #[command(flatten)]
+    pub workspace: WorkspaceArgs,
+    /// Print what would be copied and stop: no VM, no daemon
+    #[arg(long, requires = "path")]
+    pub dry_run: bool,
+}
+
+/// What of a repository goes where.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Workspace options")]
+pub struct WorkspaceArgs {
+    /// Put the guest on this branch, which exists only there
+    #[arg(long, value_name = "NAME", requires = "path")]
+    pub branch: Option<String>,
+    /// Start that branch at this commit, with its files instead of the working tree's
+    #[arg(long, value_name = "REVISION", requires = "branch")]
+    pub from: Option<String>,
+    /// Copy also files that are neither tracked nor ignored
+    #[arg(long, requires = "path")]
+    pub include_untracked: bool,
+    /// Where the guest gets the working tree [default: /root/repo]
+    #[arg(long, value_name = "PATH", requires = "path")]
+    pub guest_path: Option<GuestPath>,
+}
+
+impl WorkspaceArgs {
+    /// The plan for a repository.
+    pub fn plan(self, path: PathBuf) -> WorkspacePlan {
+        WorkspacePlan {
+            path,
+            options: banger_sync::overlay::ObserveOptions {
+                include_untracked: self.include_untracked,
+                branch: self.branch,
+                from: self.from,
+            },
+            guest_path: self.guest_path.unwrap_or_default(),
+        }
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Of any step.
+pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
+    let interactive = args.command.is_empty() && !args.detach && !args.dry_run;
+    if context.ui.is_json() && (interactive || args.tty) {
+        return Err(CliError::usage("--json has no form for a terminal session")
+            .hint("Give a command, as in `banger vm run --json -- make test`, or `--detach`."));
+    }
+    let workspace = args.path.map(|path| args.workspace.plan(path));
+    if args.dry_run {
+        let plan = workspace.ok_or_else(|| CliError::usage("--dry-run needs a path"))?;
+        return crate::run::workspace::dry_run(context, plan).await;
+    }
+    let ending = match (args.detach, args.rm) {
+        (true, _) => Ending::Detach,
+        (false, true) => Ending::Delete,
+        (false, false) => Ending::Keep,
+    };
+    let stdin_is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
+    let wants_terminal = args.tty || (args.command.is_empty() && stdin_is_terminal);
+    let plan = Plan {
+        spec: args.vm.decide(&context.config()?, Host::observe())?,
+        workspace,
+        command: args.command,
+        terminal: if wants_terminal { Terminal::Ours } else { Terminal::None },
+        ending,
+    };
+    crate::run::run(context, plan).await
+}

@@ -1,0 +1,64 @@
+//! Live names for shell completion. Asks a daemon that runs already and never starts one; without one, or when it
+//! is slow, there are simply no candidates.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use banger_proto::v1::{ListImagesRequest, ListKernelsRequest};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use crate::client::{Client, connect_running};
+use crate::paths::{Environment, Paths};
+
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Names of VMs.
+pub fn vms() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        names(current, async |client| {
+            let vms = client.list_vms().await.unwrap_or_default();
+            vms.into_iter().map(|vm| vm.name).collect()
+        })
+    })
+}
+
+/// Names of images, those of the catalog included.
+pub fn images() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        names(current, async |client| {
+            let request = ListImagesRequest { include_available: true, ..ListImagesRequest::default() };
+            let answer = client.images().list(request).await;
+            answer
+                .map(|answer| answer.into_inner().images.into_iter().map(|image| image.name).collect())
+                .unwrap_or_default()
+        })
+    })
+}
+
+/// Names of kernels, those of the catalog included.
+pub fn kernels() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        names(current, async |client| {
+            let answer = client.kernels().list(ListKernelsRequest { include_available: true }).await;
+            answer
+                .map(|answer| answer.into_inner().kernels.into_iter().map(|kernel| kernel.name).collect())
+                .unwrap_or_default()
+        })
+    })
+}
+
+fn names(current: &OsStr, ask: impl AsyncFnOnce(Client) -> Vec<String>) -> Vec<CompletionCandidate> {
+    let Some(prefix) = current.to_str() else { return Vec::new() };
+    let Ok(paths) = Paths::resolve(&Environment::observe()) else { return Vec::new() };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
+    let found = runtime.block_on(async {
+        let asking = async {
+            match connect_running(&paths.socket()).await {
+                Ok(Some(client)) => ask(client).await,
+                Ok(None) | Err(_) => Vec::new(),
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_default()
+    });
+    found.into_iter().filter(|name| name.starts_with(prefix)).map(CompletionCandidate::new).collect()
+}

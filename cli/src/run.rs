@@ -1,0 +1,206 @@
+//! `vm run`, the heart: a VM is made, the workspace goes in, a command or shell runs, and with `--rm` all is gone.
+//!
+//! ```text
+//! observe repository ─▶ create + start ─▶ reach by SSH ─▶ prepare workspace ─▶ session ─▶ (--rm) delete
+//!                        │ fails: nothing stays      │ never answers: the VM stays, also with --rm
+//!                        │ Ctrl-C: made undone       └ anything later fails, or Ctrl-C: --rm deletes
+//! ```
+//! [`plan`] is what was asked for, [`create`] makes and unmakes, [`reach`] connects, [`workspace`] observes and
+//! prepares, [`attach`] is the same for a VM that runs already, [`cleanup`] deletes.
+
+pub mod attach;
+pub mod cleanup;
+pub mod create;
+pub mod plan;
+pub mod reach;
+pub mod workspace;
+
+use std::time::Instant;
+
+use banger_proto::v1::Vm;
+use banger_sync::overlay::Overlay;
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::error::{CliError, CommandResult};
+use crate::interrupt::Interrupts;
+use crate::operation::Reporting;
+use crate::session::{self, End, Request, command_line};
+use crate::view::event::RunEvent;
+use crate::view::time;
+use plan::{Ending, Plan};
+
+/// Why the VM was not used to the end.
+enum Trouble {
+    /// Its guest never answered: it is kept for a look, whatever was asked.
+    NeverAnswered(CliError),
+    /// Anything later.
+    Later(CliError),
+}
+
+impl From<CliError> for Trouble {
+    fn from(error: CliError) -> Self {
+        Self::Later(error)
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Of any step; what could not be cleaned up is attached.
+pub async fn run(context: &Context, plan: Plan) -> CommandResult {
+    let mut interrupts = Interrupts::install()?;
+    let overlay = match &plan.workspace {
+        Some(wanted) => {
+            let observing = workspace::observe(context, wanted);
+            Some(interrupts.guard("reading the repository", observing).await?)
+        }
+        None => None,
+    };
+    context.notice_root();
+    let began = Instant::now();
+    if context.ui.is_json() {
+        context.ui.event(&RunEvent::Spec(plan.spec.view()))?;
+    } else {
+        context.ui.status(&plan.spec.line());
+    }
+    let client = interrupts.guard("reaching bangerd", context.client()).await?;
+    let request = plan.spec.request(context.owner()?);
+    let reporting = Reporting::for_stream(&context.ui);
+    let vm = create::create(context, &client, &mut interrupts, request, reporting).await?;
+    let mut usage = Usage { context, client: &client, interrupts: &mut interrupts, plan: &plan, vm: &vm, began };
+    let outcome = usage.go(overlay).await;
+    finish(context, &mut interrupts, &plan, &vm, outcome).await
+}
+
+/// What using a VM that is up needs.
+struct Usage<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    interrupts: &'a mut Interrupts,
+    plan: &'a Plan,
+    vm: &'a Vm,
+    began: Instant,
+}
+
+impl Usage<'_> {
+    /// Everything between creation and clean-up. `None`: detached.
+    async fn go(&mut self, overlay: Option<Overlay>) -> Result<Option<End>, Trouble> {
+        let detached = self.plan.ending == Ending::Detach;
+        if detached && overlay.is_none() {
+            self.announce_ready()?;
+            self.say_ready();
+            return Ok(None);
+        }
+        let patience = reach::patience(self.plan.spec.wait_timeout_seconds);
+        let connecting = async { Ok(reach::connect(self.context, self.client, self.vm, patience).await) };
+        // A signal is no answer of the guest: only the connection's own failure keeps the VM.
+        let connected = self.interrupts.guard("connecting to the VM", connecting).await?;
+        let connection = connected.map_err(Trouble::NeverAnswered)?;
+        self.announce_ready()?;
+        if let (Some(overlay), Some(wanted)) = (&overlay, &self.plan.workspace) {
+            let preparing =
+                workspace::prepare(self.context, self.client, &connection, self.vm, overlay, &wanted.guest_path);
+            let view = self.interrupts.guard("preparing the workspace", preparing).await?;
+            if self.context.ui.is_json() {
+                self.context.ui.event(&RunEvent::Workspace(view))?;
+            } else {
+                self.context.ui.status(&view.line());
+            }
+        }
+        self.say_ready();
+        if detached {
+            connection.close().await;
+            return Ok(None);
+        }
+        let request = self.request();
+        let end = session::run(&connection, &request, &self.context.ui, self.interrupts).await;
+        connection.close().await;
+        Ok(Some(end?))
+    }
+
+    /// For programs: the VM answers.
+    fn announce_ready(&self) -> Result<(), CliError> {
+        if self.context.ui.is_json() {
+            self.context.ui.event(&RunEvent::ready(self.vm, self.began.elapsed()))?;
+        }
+        Ok(())
+    }
+
+    /// For people: what comes next is theirs.
+    fn say_ready(&self) {
+        self.context.ui.dim_status(&format!("ready in {}", time::seconds(self.began.elapsed())));
+    }
+
+    fn request(&self) -> Request {
+        let directory = self.plan.workspace.as_ref().map(|workspace| workspace.guest_path.as_str());
+        let command = match (self.plan.command.as_slice(), directory) {
+            ([], None) => None,
+            ([], Some(directory)) => Some(command_line::shell_in(directory)),
+            (words, directory) => Some(command_line::command(directory.unwrap_or(command_line::HOME), words)),
+        };
+        Request { command, terminal: self.plan.terminal }
+    }
+}
+
+async fn finish(
+    context: &Context,
+    interrupts: &mut Interrupts,
+    plan: &Plan,
+    vm: &Vm,
+    outcome: Result<Option<End>, Trouble>,
+) -> CommandResult {
+    if let Ok(Some(end)) = &outcome
+        && context.ui.is_json()
+    {
+        // Where nobody reads any more there is still a VM to delete.
+        let _ = context.ui.event(&RunEvent::Exit { status: end.exit_status(), signal: end.signal() });
+    }
+    let keep = plan.ending != Ending::Delete || matches!(outcome, Err(Trouble::NeverAnswered(_)));
+    if keep {
+        return keep_vm(context, plan, vm, outcome);
+    }
+    let deleted = cleanup::delete(context, interrupts, vm).await;
+    let outcome = outcome.map_err(|trouble| match trouble {
+        Trouble::NeverAnswered(error) | Trouble::Later(error) => error,
+    });
+    match (outcome, deleted) {
+        (Ok(end), Ok(())) => Ok(end.map_or(0, |end| end.exit_status())),
+        (Err(error), Ok(())) => Err(error),
+        (Err(error), Err(left)) => Err(cleanup::attach(error, &left)),
+        // The command's own failure is what scripts look for; ours is told, and counts where the command succeeded.
+        (Ok(Some(end)), Err(left)) if end.exit_status() != 0 => {
+            if let CliError::Failed(failure) = &left {
+                context.ui.error(failure);
+            }
+            Ok(end.exit_status())
+        }
+        (Ok(_), Err(left)) => Err(left),
+    }
+}
+
+fn keep_vm(context: &Context, plan: &Plan, vm: &Vm, outcome: Result<Option<End>, Trouble>) -> CommandResult {
+    let name = &vm.name;
+    match outcome {
+        Ok(None) => {
+            if !context.ui.is_json() {
+                context.ui.data(&format!("{}\n", crate::ui::style::escape(name)))?;
+            }
+            Ok(0)
+        }
+        Ok(Some(end)) => {
+            attach::remind(context, vm);
+            Ok(end.exit_status())
+        }
+        Err(Trouble::Later(error)) => Err(error
+            .hint(format!("The VM {name} is still running: `banger vm ssh {name}`, or `banger vm delete {name}`."))),
+        Err(Trouble::NeverAnswered(error)) => {
+            let why = if plan.ending == Ending::Delete { ", in spite of --rm" } else { "" };
+            Err(error
+                .hint(format!(
+                    "The VM {name} is kept for a look{why}: `banger vm logs {name}`, `banger vm show {name}`."
+                ))
+                .hint(format!("Delete it with `banger vm delete {name}`.")))
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What `vm run` was asked for, after every check that needs neither repository nor daemon. Pure.
+
+use std::path::PathBuf;
+
+use banger_sync::overlay::ObserveOptions;
+
+use crate::args::GuestPath;
+use crate::commands::vm::new_vm::Spec;
+use crate::session::Terminal;
+
+/// The whole plan.
+#[derive(Debug)]
+pub struct Plan {
+    /// The VM.
+    pub spec: Spec,
+    /// The repository, if one was named.
+    pub workspace: Option<WorkspacePlan>,
+    /// Words of the command; empty is a shell.
+    pub command: Vec<String>,
+    /// For command or shell.
+    pub terminal: Terminal,
+    /// What becomes of the VM.
+    pub ending: Ending,
+}
+
+/// What becomes of the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It goes on running when the session ends.
+    Keep,
+    /// `--rm`.
+    Delete,
+    /// `-d`: there is no session.
+    Detach,
+}
+
+/// A repository and where it goes.
+#[derive(Debug)]
+pub struct WorkspacePlan {
+    /// A directory in it.
+    pub path: PathBuf,
+    /// What of it.
+    pub options: ObserveOptions,
+    /// Where in the guest.
+    pub guest_path: GuestPath,
+}

@@ -1,0 +1,100 @@
+//! The workspace: what a repository contains, and how it gets into the guest. Errors of the sync crate pass through.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Mutex;
+
+use banger_proto::failure::Kind;
+use banger_proto::v1::{SetWorkspaceRequest, Vm, Workspace};
+use banger_sync::overlay::{self, Overlay};
+use banger_sync::prepare::PrepareProgress;
+use banger_sync::ssh::Connection;
+
+use super::plan::WorkspacePlan;
+use crate::args::GuestPath;
+use crate::client::Client;
+use crate::context::Context;
+use crate::error::{CliError, CommandResult, OrFail as _};
+use crate::interrupt::Interrupts;
+use crate::ui::progress::{Progress, Unit};
+use crate::view::time::now_ms;
+use crate::view::workspace::{DryRunView, PreparedView};
+
+/// Reads the repository.
+///
+/// # Errors
+/// It is not one, or cannot be read.
+pub async fn observe(context: &Context, plan: &WorkspacePlan) -> Result<Overlay, CliError> {
+    let (path, options) = (plan.path.clone(), plan.options.clone());
+    let observed = tokio::task::spawn_blocking(move || overlay::observe(&path, &options)).await;
+    let overlay = observed.map_err(|crash| {
+        CliError::new(Kind::Internal, "reading the repository crashed")
+            .map(|failure| failure.caused_by(crash.to_string()))
+    })??;
+    context.ui.detail(&format!("{} files of {}", overlay.manifest.entries.len(), overlay.root.display()));
+    if overlay.skipped_untracked > 0 {
+        let count = overlay.skipped_untracked;
+        context
+            .ui
+            .status(&format!("notice: {count} untracked files are left out; --include-untracked takes them along"));
+    }
+    Ok(overlay)
+}
+
+/// Tells what would be copied.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn dry_run(context: &Context, plan: WorkspacePlan) -> CommandResult {
+    let mut interrupts = Interrupts::install()?;
+    let overlay = interrupts.guard("reading the repository", observe(context, &plan)).await?;
+    let view = DryRunView::new(&overlay, plan.guest_path.as_str());
+    if context.ui.is_json() {
+        context.ui.json(&view)?;
+    } else {
+        context.ui.data(&view.render())?;
+    }
+    Ok(0)
+}
+
+/// Copies the workspace into the guest and has the daemon remember it.
+///
+/// # Errors
+/// It is not in the guest, or not remembered.
+pub async fn prepare(
+    context: &Context,
+    client: &Client,
+    connection: &Connection,
+    vm: &Vm,
+    overlay: &Overlay,
+    guest_path: &GuestPath,
+) -> Result<PreparedView, CliError> {
+    let prepared = {
+        let progress = Mutex::new(context.ui.progress());
+        let report = |step: PrepareProgress| {
+            // A poisoned lock would mean that drawing panicked; progress is not worth failing for.
+            if let Ok(mut progress) = progress.lock() {
+                show(&mut progress, step);
+            }
+        };
+        banger_sync::prepare::prepare(connection, overlay, guest_path.as_str(), &report).await?
+    };
+    let workspace = Workspace {
+        guest_path: guest_path.as_str().as_bytes().to_vec(),
+        source_path: overlay.root.as_os_str().as_bytes().to_vec(),
+        head_commit: overlay.head_commit.clone().unwrap_or_default(),
+        tree_digest: prepared.tree_digest.to_string(),
+        prepared_unix_ms: now_ms(),
+    };
+    let request = SetWorkspaceRequest { reference: vm.id.clone(), workspace: Some(workspace) };
+    client.vms().set_workspace(request).await.or_fail()?;
+    let view = PreparedView::new(&prepared, overlay, guest_path.as_str());
+    for warning in view.warnings() {
+        context.ui.warn(&warning);
+    }
+    Ok(view)
+}
+
+fn show(progress: &mut Progress<'_>, step: PrepareProgress) {
+    progress.message(&format!("copying {} of {} files", step.files_done, step.files_total));
+    progress.count(step.bytes_done, step.bytes_total, Unit::Bytes);
+}

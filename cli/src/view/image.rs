@@ -1,0 +1,145 @@
+//! An image: a row of `image list`, the lines of `image show`, the JSON object of both.
+
+use banger_proto::v1::Image;
+use serde::Serialize;
+
+use super::{bytes, non_empty, table, time};
+
+/// The table of `image list`.
+pub fn render_list(images: &[Image], now_ms: i64) -> String {
+    let header = ["NAME", "STATUS", "OS", "INIT", "SIZE", "CREATED", "SOURCE"];
+    let rows: Vec<Vec<String>> = images
+        .iter()
+        .map(|image| {
+            let or_dash = |text: &str| non_empty(text).unwrap_or("-").to_owned();
+            vec![
+                image.name.clone(),
+                if image.available_only { "available" } else { "local" }.into(),
+                or_dash(&image.os_pretty_name),
+                or_dash(&image.init),
+                if image.allocated_bytes == 0 { "-".into() } else { bytes(image.allocated_bytes) },
+                time::ago(image.created_unix_ms, now_ms),
+                image.source.clone(),
+            ]
+        })
+        .collect();
+    table::render(&header, &rows)
+}
+
+/// The lines of `image show`.
+pub fn render_details(image: &Image) -> String {
+    let pairs: Vec<(&str, String)> = [
+        ("name", image.name.clone()),
+        ("id", image.id.clone()),
+        ("source", image.source.clone()),
+        ("digest", image.digest.clone()),
+        ("os", image.os_pretty_name.clone()),
+        ("kernel", image.kernel_name.clone()),
+        ("init", image.init.clone()),
+        ("ssh server", if image.has_sshd { "in the image" } else { "banger's own" }.into()),
+        ("size", format!("{} ({} allocated)", bytes(image.size_bytes), bytes(image.allocated_bytes))),
+        ("created", time::rfc3339(image.created_unix_ms).unwrap_or_default()),
+        ("root filesystem", image.rootfs_path.clone()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .collect();
+    table::render_pairs(&pairs)
+}
+
+/// `{"images": […]}`.
+#[derive(Debug, Serialize)]
+pub struct ImageListView {
+    images: Vec<ImageView>,
+}
+
+impl ImageListView {
+    /// From the daemon's answer.
+    pub fn new(images: &[Image]) -> Self {
+        Self { images: images.iter().map(ImageView::from).collect() }
+    }
+}
+
+/// An image for programs.
+#[derive(Debug, Serialize)]
+pub struct ImageView {
+    id: Option<String>,
+    name: String,
+    source: String,
+    digest: Option<String>,
+    kernel: Option<String>,
+    os: Option<String>,
+    init: Option<String>,
+    has_sshd: bool,
+    size_bytes: u64,
+    allocated_bytes: u64,
+    created: Option<String>,
+    rootfs: Option<String>,
+    local: bool,
+}
+
+impl From<&Image> for ImageView {
+    fn from(image: &Image) -> Self {
+        let text = |text: &str| non_empty(text).map(str::to_owned);
+        Self {
+            id: text(&image.id),
+            name: image.name.clone(),
+            source: image.source.clone(),
+            digest: text(&image.digest),
+            kernel: text(&image.kernel_name),
+            os: text(&image.os_pretty_name),
+            init: text(&image.init),
+            has_sshd: image.has_sshd,
+            size_bytes: image.size_bytes,
+            allocated_bytes: image.allocated_bytes,
+            created: time::rfc3339(image.created_unix_ms),
+            rootfs: text(&image.rootfs_path),
+            local: !image.available_only,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Image {
+        Image {
+            id: "a".repeat(64),
+            name: "debian-bookworm".into(),
+            source: "debian bookworm".into(),
+            os_pretty_name: "Debian GNU/Linux 12".into(),
+            init: "systemd".into(),
+            has_sshd: true,
+            size_bytes: 2 << 30,
+            allocated_bytes: 300 << 20,
+            created_unix_ms: 1_700_000_000_000,
+            ..Image::default()
+        }
+    }
+
+    #[test]
+    fn local_and_available_images_are_told_apart() {
+        let available = Image { name: "alpine".into(), source: "oci".into(), available_only: true, ..Image::default() };
+        assert_eq!(
+            render_list(&[image(), available], 1_700_000_060_000),
+            "NAME             STATUS     OS                   INIT     SIZE       CREATED  SOURCE\n\
+             debian-bookworm  local      Debian GNU/Linux 12  systemd  300.0 MiB  1m ago   debian bookworm\n\
+             alpine           available  -                    -        -          -        oci\n"
+        );
+    }
+
+    #[test]
+    fn the_json_object_is_stable() {
+        let json = serde_json::to_value(ImageListView::new(&[image()])).unwrap_or_default();
+        assert_eq!(
+            json,
+            serde_json::json!({ "images": [{
+                "id": "a".repeat(64), "name": "debian-bookworm", "source": "debian bookworm", "digest": null,
+                "kernel": null, "os": "Debian GNU/Linux 12", "init": "systemd", "has_sshd": true,
+                "size_bytes": 2_147_483_648_u64, "allocated_bytes": 314_572_800, "created": "2023-11-14T22:13:20.000Z",
+                "rootfs": null, "local": true,
+            }] })
+        );
+    }
+}
