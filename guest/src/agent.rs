@@ -35,6 +35,8 @@ const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 
 /// Keeps an agent running: forks it, waits for it, and forks again.
 pub fn supervise() -> ExitCode {
+    // Not in the session of pid 1: a terminal's signals are not for us.
+    let _ = rustix::process::setsid();
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
     // As systemd does for what it starts: sessions may raise their limit this far.
     let limit = Rlimit { current: Some(1024), maximum: Some(524_288) };

@@ -38,6 +38,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("getty-static.service", "nobody sits at the console"),
     ("getty.target", "nobody sits at the console"),
     ("getty@tty1.service", "nobody sits at the console"),
+    ("proc-sys-fs-binfmt_misc.automount", "foreign binaries are not run, and it loads autofs"),
     ("serial-getty@ttyS0.service", "nobody sits at the console, and it would wait for udev to find it"),
     ("keyboard-setup.service", "there is no keyboard"),
     ("ldconfig.service", "the image's linker cache is complete"),
