@@ -1,0 +1,311 @@
+//! Images: read-only root filesystems, exactly as their source made them.
+//!
+//! [`ImageStore::ensure`] is the whole pipeline: [`crate::catalog`] says what it is made of, [`debian`] makes
+//! it, [`inspect`] learns what it can do. An image never changes once it is in the store; VMs write to
+//! overlays. The host never mounts or opens a guest filesystem.
+
+mod debian;
+mod error;
+mod inspect;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use banger_proto::names::{ImageId, ImageName, KernelName};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::artifact::bootstrap::{Mmdebstrap, RunError};
+use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved};
+use crate::catalog::{Catalog, ImageRecipe};
+use crate::reporter::Reporter;
+
+pub use crate::artifact::Refresh;
+pub use debian::WriteError;
+pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
+
+const ROOTFS: &str = "rootfs.ext4";
+
+/// An image in the store. Its files never change; a rebuild makes new ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageArtifacts {
+    /// Name in the store.
+    pub name: ImageName,
+    /// Identity of its recipe and content.
+    pub id: ImageId,
+    /// Raw ext4, sparse.
+    pub rootfs: PathBuf,
+    /// Program to run as PID 1, if it has one.
+    pub init_path: Option<String>,
+    /// "systemd", "busybox", "openrc", "other" or "none".
+    pub init: String,
+    /// It has an SSH server.
+    pub has_sshd: bool,
+    /// The kernel it boots with unless asked otherwise.
+    pub kernel: KernelName,
+    /// Where it came from.
+    pub source: String,
+    /// SHA-256 of the content it was made from.
+    pub digest: String,
+    /// PRETTY_NAME of its os-release.
+    pub os_pretty_name: String,
+    /// Nominal size of the filesystem.
+    pub size_bytes: u64,
+    /// Bytes on disk.
+    pub allocated_bytes: u64,
+    /// When it was made.
+    pub created_unix_ms: i64,
+    /// `KEY=value` its source configured; empty for a distribution.
+    pub environment: Vec<String>,
+    /// The directory its source configured, or empty.
+    pub working_directory: String,
+    /// The user its source configured, or empty for root.
+    pub user: String,
+}
+
+/// An image that could be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AvailableImage {
+    /// Name in the catalog.
+    pub name: ImageName,
+    /// For people.
+    pub description: String,
+    /// The kernel it would boot with.
+    pub kernel: KernelName,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    name: String,
+    id: String,
+    init_path: Option<String>,
+    init: String,
+    has_sshd: bool,
+    kernel: String,
+    source: String,
+    digest: String,
+    os_pretty_name: String,
+    size_bytes: u64,
+    created_unix_ms: i64,
+    environment: Vec<String>,
+    working_directory: String,
+    user: String,
+}
+
+/// The store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ImageStore {
+    shelf: Shelf,
+    catalog: Arc<Catalog>,
+    mmdebstrap: Mmdebstrap,
+}
+
+impl ImageStore {
+    /// Opens the store at `root` with the embedded catalog and removes what interrupted builds left there.
+    /// Nothing is cached yet, so `cache` stays untouched.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or listed.
+    pub fn open(root: PathBuf, cache: PathBuf) -> Result<Self, ImageStoreError> {
+        let _ = cache;
+        let shelf = Shelf::open(root).map_err(|source| ImageStoreError { source })?;
+        Ok(Self { shelf, catalog: Arc::new(Catalog::embedded()), mmdebstrap: Mmdebstrap::default() })
+    }
+
+    /// Uses another catalog.
+    #[must_use]
+    pub fn with_catalog(mut self, catalog: Arc<Catalog>) -> Self {
+        self.catalog = catalog;
+        self
+    }
+
+    /// Uses another program in place of mmdebstrap.
+    #[must_use]
+    pub fn with_mmdebstrap(mut self, mmdebstrap: Mmdebstrap) -> Self {
+        self.mmdebstrap = mmdebstrap;
+        self
+    }
+
+    /// Every image in the store, by name. An unreadable store is logged and looks empty.
+    pub fn list(&self) -> Vec<ImageArtifacts> {
+        let shelved = self.shelf.newest::<Manifest>();
+        crate::artifact::or_log(shelved, "images").into_iter().filter_map(artifacts).collect()
+    }
+
+    /// Every image of the catalog, in the store or not.
+    pub fn available(&self) -> Vec<AvailableImage> {
+        let describe = |recipe: &ImageRecipe| AvailableImage {
+            name: recipe.name.clone(),
+            description: recipe.description.clone(),
+            kernel: recipe.kernel.clone(),
+        };
+        self.catalog.images.iter().map(describe).collect()
+    }
+
+    /// An image in the store.
+    pub fn get(&self, name: &ImageName) -> Option<ImageArtifacts> {
+        self.list().into_iter().find(|image| image.name == *name)
+    }
+
+    /// Builds that a rebuild has replaced; overlays of VMs may still need them. Remove each with
+    /// [`ImageStore::remove_superseded`] once unused.
+    pub fn superseded(&self) -> Vec<ImageArtifacts> {
+        let shelved = self.shelf.superseded::<Manifest>();
+        crate::artifact::or_log(shelved, "images").into_iter().filter_map(artifacts).collect()
+    }
+
+    /// Removes one build returned by [`ImageStore::superseded`].
+    ///
+    /// # Errors
+    /// The first file that could not be removed.
+    pub fn remove_superseded(&self, image: &ImageArtifacts) -> Result<(), ImageDeleteError> {
+        let directory = image.rootfs.parent().unwrap_or(Path::new(""));
+        self.remove(&image.name, directory)
+    }
+
+    /// The image, made now if it is absent (or anyway). A build of the same name under way is waited for
+    /// and its result shared; if it fails or is cancelled, this call builds.
+    ///
+    /// # Errors
+    /// See [`ImagePullError`].
+    pub async fn ensure(
+        &self,
+        name: &ImageName,
+        refresh: Refresh,
+        reporter: &Reporter,
+    ) -> Result<ImageArtifacts, ImagePullError> {
+        let before = self.get(name);
+        if let (Refresh::IfAbsent, Some(found)) = (refresh, &before) {
+            return Ok(found.clone());
+        }
+        let recipe = self.catalog.image(name).ok_or_else(|| ImagePullError::Unknown {
+            name: name.clone(),
+            available: self.catalog.images.iter().map(|recipe| recipe.name.to_string()).collect(),
+        })?;
+        let lock = self.shelf.lock(name.as_str(), reporter).await.map_err(ImagePullError::Lock)?;
+        // Whoever held the lock may have made it meanwhile.
+        if let Some(found) = self.get(name)
+            && (refresh == Refresh::IfAbsent || before.is_none_or(|before| before.rootfs != found.rootfs))
+        {
+            return Ok(found);
+        }
+        self.build(recipe, &lock, reporter).await
+    }
+
+    /// Removes an image with all its builds. Nothing checks here whether a VM uses it.
+    ///
+    /// # Errors
+    /// [`ImageDeleteError::NotFound`], or the first file that could not be removed.
+    pub async fn delete(&self, name: &ImageName) -> Result<ImageArtifacts, ImageDeleteError> {
+        let found = self.get(name).ok_or_else(|| ImageDeleteError::NotFound {
+            name: name.clone(),
+            stored: self.list().iter().map(|image| image.name.to_string()).collect(),
+        })?;
+        let builds = self.shelf.builds_of::<serde::de::IgnoredAny>(name.as_str());
+        let builds = builds.map_err(|source| ImageDeleteError::Remove { name: name.clone(), source })?;
+        let mut outcome = Ok(());
+        for build in builds {
+            outcome = outcome.and(self.remove(name, &build.directory));
+        }
+        outcome.map(|()| found)
+    }
+
+    fn remove(&self, name: &ImageName, directory: &Path) -> Result<(), ImageDeleteError> {
+        self.shelf
+            .remove(directory, &[ROOTFS])
+            .map_err(|source| ImageDeleteError::Remove { name: name.clone(), source })
+    }
+
+    async fn build(
+        &self,
+        recipe: &ImageRecipe,
+        lock: &BuildLock,
+        reporter: &Reporter,
+    ) -> Result<ImageArtifacts, ImagePullError> {
+        let name = || recipe.name.clone();
+        let store = |source| ImagePullError::Store { name: name(), source };
+        reporter.stage("image", format!("making the image {} from {}", recipe.name, recipe.source()));
+        let staged = self.shelf.stage(lock).map_err(store)?;
+        let rootfs = staged.path().join(ROOTFS);
+        let consume = {
+            let (rootfs, reporter) = (rootfs.clone(), reporter.clone());
+            // The staged directory moves along, so that it is removed after the last write even if nobody waits.
+            move |stream| debian::write_rootfs(stream, &rootfs, &reporter).map(|written| (staged, written))
+        };
+        let (staged, written) = match self.mmdebstrap.run(&debian::bootstrap(recipe), reporter, consume).await {
+            Ok(done) => done,
+            Err(RunError::Bootstrap(source)) => return Err(ImagePullError::Bootstrap { name: name(), source }),
+            Err(RunError::Consumer(source)) => return Err(ImagePullError::Write { name: name(), source }),
+        };
+        if reporter.cancellation().is_cancelled() {
+            return Err(ImagePullError::Cancelled { name: name() });
+        }
+        let manifest = Manifest {
+            name: recipe.name.to_string(),
+            id: identity(recipe, &written.digest),
+            init_path: written.inspected.init_path,
+            init: written.inspected.init,
+            has_sshd: written.inspected.has_sshd,
+            kernel: recipe.kernel.to_string(),
+            source: recipe.source(),
+            digest: format!("sha256:{}", written.digest),
+            os_pretty_name: written.inspected.os_pretty_name,
+            size_bytes: written.size_bytes,
+            created_unix_ms: crate::artifact::unix_ms(),
+            environment: Vec::new(),
+            working_directory: String::new(),
+            user: String::new(),
+        };
+        let directory = self.shelf.publish(staged, &manifest).map_err(store)?;
+        artifacts(Shelved { directory, manifest }).ok_or(ImagePullError::Cancelled { name: name() })
+    }
+}
+
+/// SHA-256 over the recipe and the digest of the content, each field ended by a zero byte.
+fn identity(recipe: &ImageRecipe, digest: &str) -> String {
+    let mut hash = Sha256::new();
+    let lists = [&recipe.packages, &recipe.exclude, &recipe.include].map(|list| list.join("\n"));
+    let fields = [recipe.name.as_str(), &recipe.suite, &lists[0], &lists[1], &lists[2], digest];
+    for field in fields {
+        hash.update(field.as_bytes());
+        hash.update([0]);
+    }
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn artifacts(shelved: Shelved<Manifest>) -> Option<ImageArtifacts> {
+    let Shelved { directory, manifest } = shelved;
+    let parsed = manifest.name.parse().and_then(|name| Ok((name, manifest.id.parse()?, manifest.kernel.parse()?)));
+    let (name, id, kernel) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            tracing::warn!(path = %directory.join(MANIFEST).display(), %error, "skipping an image");
+            return None;
+        }
+    };
+    let rootfs = directory.join(ROOTFS);
+    Some(ImageArtifacts {
+        name,
+        id,
+        allocated_bytes: crate::artifact::allocated(&rootfs),
+        rootfs,
+        init_path: manifest.init_path,
+        init: manifest.init,
+        has_sshd: manifest.has_sshd,
+        kernel,
+        source: manifest.source,
+        digest: manifest.digest,
+        os_pretty_name: manifest.os_pretty_name,
+        size_bytes: manifest.size_bytes,
+        created_unix_ms: manifest.created_unix_ms,
+        environment: manifest.environment,
+        working_directory: manifest.working_directory,
+        user: manifest.user,
+    })
+}

@@ -1,0 +1,1 @@
+//! Claims about the image store, with a fake builder.
