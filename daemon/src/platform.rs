@@ -4,6 +4,10 @@
 //! of one VM below the plan's two directories and nothing else; it never touches the store and never
 //! decides a state. `qemu` is the rootless one.
 
+#[cfg(test)]
+pub mod fake;
+pub mod qemu;
+
 use std::path::PathBuf;
 
 use banger_proto::failure::{Classified, Kind};
