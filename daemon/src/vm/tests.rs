@@ -1,0 +1,9 @@
+//! The life of VMs against a fake platform, with a real store: what must hold whatever goes wrong when.
+#![allow(clippy::unwrap_used)]
+
+mod cancel;
+mod crash;
+mod fault;
+mod harness;
+mod lifecycle;
+mod waiting;
