@@ -1,0 +1,120 @@
+//! Images over gRPC.
+
+use banger_proto::failure::{Classified, Failure, Kind};
+use banger_proto::names::{ImageName, VmName};
+use banger_proto::v1::image_service_server::ImageService;
+use banger_proto::v1::{
+    DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, ListImagesResponse, PullImageRequest,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Api, Events, parse, refuse, stream};
+use crate::image::{AvailableImage, ImageArtifacts, Refresh};
+use crate::operation::{Description, WhenUnattended};
+
+/// The image is not as asked for.
+#[derive(Debug, thiserror::Error)]
+enum ImageError {
+    #[error("there is no image {name:?}")]
+    NotFound { name: ImageName },
+    #[error("the image {:?} is used by the VMs {}", name.as_str(), super::names(users))]
+    InUse { name: ImageName, users: Vec<VmName> },
+}
+
+impl Classified for ImageError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::InUse { .. } => Kind::Conflict,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotFound { .. } => vec!["Run `banger image list` to see what is there.".into()],
+            Self::InUse { users, .. } => vec![format!("Run `banger vm delete {}` first.", super::words(users))],
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for Api {
+    type PullStream = Events;
+
+    async fn pull(&self, request: Request<PullImageRequest>) -> Result<Response<Events>, Status> {
+        let request = request.into_inner();
+        let name: ImageName = parse::name(&request.name).map_err(|error| refuse(&error))?;
+        let refresh = if request.refresh { Refresh::Always } else { Refresh::IfAbsent };
+        let description =
+            Description { kind: "image.pull", subject: name.to_string(), when_unattended: WhenUnattended::Cancel };
+        let stores = self.stores.clone();
+        Ok(stream(self.operations().begin(description, move |reporter| async move {
+            let image = stores.images.ensure(&name, refresh, &reporter).await;
+            image.map(|image| image.id.to_string()).map_err(|error| Failure::from_error(&error))
+        })))
+    }
+
+    async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
+        let request = request.into_inner();
+        let present = self.stores.images.list();
+        let mut images: Vec<Image> = present.iter().map(render).collect();
+        if request.include_available {
+            let absent = |available: &AvailableImage| present.iter().all(|image| image.name != available.name);
+            images.extend(self.stores.images.available().into_iter().filter(absent).map(render_available));
+        }
+        images.sort_by(|one, other| one.name.cmp(&other.name));
+        // The token is the last name of the page before; names are sorted, so a deleted one does no harm.
+        images.retain(|image| image.name > request.page_token);
+        let size = request.page_size as usize;
+        let mut next_page_token = String::new();
+        if size > 0 && images.len() > size {
+            images.truncate(size);
+            next_page_token = images.last().map(|last| last.name.clone()).unwrap_or_default();
+        }
+        Ok(Response::new(ListImagesResponse { images, next_page_token }))
+    }
+
+    async fn get(&self, request: Request<GetImageRequest>) -> Result<Response<Image>, Status> {
+        let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        match self.stores.images.get(&name) {
+            Some(image) => Ok(Response::new(render(&image))),
+            None => Err(refuse(&ImageError::NotFound { name })),
+        }
+    }
+
+    async fn delete(&self, request: Request<DeleteImageRequest>) -> Result<Response<Image>, Status> {
+        let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        match self.vms().unless_image_used(&name, self.stores.images.delete(&name)).await {
+            Ok(deleted) => Ok(Response::new(render(&deleted.map_err(|error| refuse(&error))?))),
+            Err(users) => Err(refuse(&ImageError::InUse { name, users })),
+        }
+    }
+}
+
+fn render(image: &ImageArtifacts) -> Image {
+    Image {
+        id: image.id.to_string(),
+        name: image.name.to_string(),
+        source: image.source.to_string(),
+        digest: image.digest.clone(),
+        kernel_name: image.kernel.to_string(),
+        os_pretty_name: image.os_pretty_name.clone(),
+        init: image.init.clone(),
+        has_sshd: image.has_sshd,
+        size_bytes: image.size_bytes,
+        allocated_bytes: image.allocated_bytes,
+        created_unix_ms: image.created_unix_ms,
+        rootfs_path: image.rootfs.to_string_lossy().into_owned(),
+        available_only: false,
+    }
+}
+
+fn render_available(image: AvailableImage) -> Image {
+    Image {
+        name: image.name.to_string(),
+        source: image.description,
+        kernel_name: image.kernel.to_string(),
+        available_only: true,
+        ..Image::default()
+    }
+}

@@ -1,0 +1,101 @@
+//! Kernels over gRPC.
+
+use banger_proto::failure::{Classified, Failure, Kind};
+use banger_proto::names::{KernelName, VmName};
+use banger_proto::v1::kernel_service_server::KernelService;
+use banger_proto::v1::{
+    DeleteKernelRequest, GetKernelRequest, Kernel, ListKernelsRequest, ListKernelsResponse, PullKernelRequest,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Api, Events, parse, refuse, stream};
+use crate::image::Refresh;
+use crate::kernel::{AvailableKernel, KernelArtifacts};
+use crate::operation::{Description, WhenUnattended};
+
+/// The kernel is not as asked for.
+#[derive(Debug, thiserror::Error)]
+enum KernelError {
+    #[error("there is no kernel {name:?}")]
+    NotFound { name: KernelName },
+    #[error("the kernel {:?} is used by the VMs {}", name.as_str(), super::names(users))]
+    InUse { name: KernelName, users: Vec<VmName> },
+}
+
+impl Classified for KernelError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::InUse { .. } => Kind::Conflict,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotFound { .. } => vec!["Run `banger kernel list` to see what is there.".into()],
+            Self::InUse { users, .. } => vec![format!("Run `banger vm delete {}` first.", super::words(users))],
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl KernelService for Api {
+    type PullStream = Events;
+
+    async fn pull(&self, request: Request<PullKernelRequest>) -> Result<Response<Events>, Status> {
+        let request = request.into_inner();
+        let name: KernelName = parse::name(&request.name).map_err(|error| refuse(&error))?;
+        let refresh = if request.refresh { Refresh::Always } else { Refresh::IfAbsent };
+        let description =
+            Description { kind: "kernel.pull", subject: name.to_string(), when_unattended: WhenUnattended::Cancel };
+        let stores = self.stores.clone();
+        Ok(stream(self.operations().begin(description, move |reporter| async move {
+            let kernel = stores.kernels.ensure(&name, refresh, &reporter).await;
+            kernel.map(|kernel| kernel.name.to_string()).map_err(|error| Failure::from_error(&error))
+        })))
+    }
+
+    async fn list(&self, request: Request<ListKernelsRequest>) -> Result<Response<ListKernelsResponse>, Status> {
+        let present = self.stores.kernels.list();
+        let mut kernels: Vec<Kernel> = present.iter().map(render).collect();
+        if request.into_inner().include_available {
+            let absent = |available: &AvailableKernel| present.iter().all(|kernel| kernel.name != available.name);
+            kernels.extend(self.stores.kernels.available().into_iter().filter(absent).map(render_available));
+        }
+        kernels.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Response::new(ListKernelsResponse { kernels }))
+    }
+
+    async fn get(&self, request: Request<GetKernelRequest>) -> Result<Response<Kernel>, Status> {
+        let name: KernelName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        match self.stores.kernels.get(&name) {
+            Some(kernel) => Ok(Response::new(render(&kernel))),
+            None => Err(refuse(&KernelError::NotFound { name })),
+        }
+    }
+
+    async fn delete(&self, request: Request<DeleteKernelRequest>) -> Result<Response<Kernel>, Status> {
+        let name: KernelName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        match self.vms().unless_kernel_used(&name, self.stores.kernels.delete(&name)).await {
+            Ok(deleted) => Ok(Response::new(render(&deleted.map_err(|error| refuse(&error))?))),
+            Err(users) => Err(refuse(&KernelError::InUse { name, users })),
+        }
+    }
+}
+
+fn render(kernel: &KernelArtifacts) -> Kernel {
+    Kernel {
+        name: kernel.name.to_string(),
+        release: kernel.release.clone(),
+        source: kernel.source.clone(),
+        size_bytes: kernel.size_bytes,
+        created_unix_ms: kernel.created_unix_ms,
+        directory: kernel.directory.to_string_lossy().into_owned(),
+        available_only: false,
+        description: kernel.description.clone(),
+    }
+}
+
+fn render_available(kernel: AvailableKernel) -> Kernel {
+    Kernel { name: kernel.name.to_string(), description: kernel.description, available_only: true, ..Kernel::default() }
+}

@@ -1,0 +1,139 @@
+//! From the command line to a serving daemon, and back out: every step that can refuse, in order.
+//!
+//! ```text
+//!  roots ▶ lock ▶ socket ▶ store ▶ image and kernel stores ▶ platform ▶ reconcile ▶ ready ▶ serve
+//! ```
+//! Whoever started the daemon learns the first refusal through [`crate::ready`]. The socket exists before the
+//! store is opened, so that a second client waits in its queue instead of starting a second daemon.
+
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use banger_proto::failure::{Classified, Failure, Kind};
+use rustix::fs::Mode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::args::Args;
+use crate::artifacts::Stores;
+use crate::catalog::Catalog;
+use crate::image::ImageStore;
+use crate::kernel::KernelStore;
+use crate::lock::InstanceLock;
+use crate::operation::Operations;
+use crate::paths::{Environment, Paths};
+use crate::platform::Platform;
+use crate::platform::qemu::QemuPlatform;
+use crate::ready::Ready;
+use crate::server::{self, idle::until_idle, listener};
+use crate::store::{Origin, Store};
+use crate::vm::Vms;
+use crate::vm::host::{Host, Patience};
+
+/// Everything that was opened.
+struct Opened {
+    host: Host,
+    stores: Arc<Stores>,
+    origin: Origin,
+}
+
+/// Runs the daemon to its end.
+///
+/// # Errors
+/// Why it could not start, or why it could not go on serving.
+pub fn run(args: &Args, ready: &mut Ready) -> Result<(), Failure> {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let paths = Paths::resolve(&Environment::observe()).map_err(fail)?;
+    paths.ensure().map_err(fail)?;
+    let lock = InstanceLock::acquire(&paths.lock()).map_err(fail)?;
+    if rustix::process::getuid().is_root() {
+        tracing::info!("running as root: VMs and their files belong to root");
+    }
+    let socket = RemoveOnDrop(paths.socket());
+    let listener = listener::bind(&socket.0, &lock).map_err(fail)?;
+    let opened = open(&paths)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new(Kind::HostNotReady, "cannot start the daemon's threads").caused_by(error.to_string())
+    })?;
+    let outcome = runtime.block_on(serve(args, opened, listener, ready));
+    // Blocking jobs of the stores may still run; the process must end all the same.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    drop(socket);
+    drop(lock);
+    outcome
+}
+
+fn open(paths: &Paths) -> Result<Opened, Failure> {
+    let (store, origin) = Store::open(paths.database()).map_err(fail)?;
+    let catalog = Arc::new(Catalog::load(&paths.config).map_err(fail)?);
+    let images = ImageStore::open(paths.images(), paths.cache.clone()).map_err(fail)?;
+    let kernels = KernelStore::open(paths.kernels(), paths.cache.clone()).map_err(fail)?;
+    let stores =
+        Arc::new(Stores { images: images.with_catalog(Arc::clone(&catalog)), kernels: kernels.with_catalog(catalog) });
+    let platform: Arc<dyn Platform> = Arc::new(QemuPlatform::open(paths).map_err(fail)?);
+    let host = Host {
+        patience: Patience::with(platform.vmm_name()),
+        platform,
+        store,
+        paths: paths.clone(),
+        artifacts: stores.clone(),
+        closing: CancellationToken::new(),
+    };
+    Ok(Opened { host, stores, origin })
+}
+
+async fn serve(args: &Args, opened: Opened, listener: StdListener, ready: &mut Ready) -> Result<(), Failure> {
+    let internal = |what: &'static str| {
+        move |error: std::io::Error| Failure::new(Kind::Internal, what).caused_by(error.to_string())
+    };
+    // Before anything can be interrupted half way.
+    let mut terminate = signal(SignalKind::terminate()).map_err(internal("cannot listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(internal("cannot listen for SIGINT"))?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(internal("cannot listen on the socket"))?;
+
+    let socket = opened.host.paths.socket();
+    let vms = Vms::new(Arc::new(opened.host));
+    vms.reconcile(opened.origin).await.map_err(fail)?;
+    opened.stores.remove_unused_builds(&vms.boot_sources());
+
+    let end = CancellationToken::new();
+    let operations = Operations::default();
+    let connections = listener::Connections::default();
+    let api = Api::new(vms.clone(), operations.clone(), opened.stores, end.clone());
+    ready.announce(&socket);
+    tracing::info!(socket = %socket.display(), version = banger_proto::version::VERSION, "serving");
+
+    let busy = {
+        let (connections, vms) = (connections.clone(), vms.clone());
+        move || connections.open() > 0 || !operations.running().is_empty() || vms.any_alive()
+    };
+    let shutdown = async move {
+        let why = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = end.cancelled() => "a request to end",
+            () = until_idle(args.idle_exit(), busy) => "nothing to do",
+        };
+        tracing::info!("ending: {why}");
+        // New clients must start a new daemon rather than find this one closing.
+        let _ = std::fs::remove_file(&socket);
+    };
+    let served = server::run(listener, api, connections, shutdown).await;
+    served.map_err(|error| Failure::new(Kind::Internal, "serving the socket failed").caused_by(error.to_string()))
+}
+
+fn fail<E: Classified>(error: E) -> Failure {
+    Failure::from_error(&error)
+}
+
+/// The socket goes with the daemon, also when the start fails.
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
