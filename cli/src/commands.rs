@@ -16,6 +16,8 @@ use crate::error::CommandResult;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+// Made once, by the parser.
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
     #[command(subcommand)]
     Vm(vm::VmCommand),

@@ -121,3 +121,6 @@ fn meaning(argument: &Arg) -> String {
     }
     text.replace('|', "\\|").replace('\n', " ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,8 +99,13 @@ impl Usage<'_> {
         let connection = connected.map_err(Trouble::NeverAnswered)?;
         self.announce_ready()?;
         if let (Some(overlay), Some(wanted)) = (&overlay, &self.plan.workspace) {
-            let preparing =
-                workspace::prepare(self.context, self.client, &connection, self.vm, overlay, &wanted.guest_path);
+            let destination = workspace::Destination {
+                client: self.client,
+                connection: &connection,
+                vm: self.vm,
+                guest_path: &wanted.guest_path,
+            };
+            let preparing = workspace::prepare(self.context, overlay, destination);
             let view = self.interrupts.guard("preparing the workspace", preparing).await?;
             if self.context.ui.is_json() {
                 self.context.ui.event(&RunEvent::Workspace(view))?;

@@ -56,18 +56,29 @@ pub async fn dry_run(context: &Context, plan: WorkspacePlan) -> CommandResult {
     Ok(0)
 }
 
+/// Where a workspace goes.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// Remembers it.
+    pub client: &'a Client,
+    /// To the guest.
+    pub connection: &'a Connection,
+    /// Of the guest.
+    pub vm: &'a Vm,
+    /// In the guest.
+    pub guest_path: &'a GuestPath,
+}
+
 /// Copies the workspace into the guest and has the daemon remember it.
 ///
 /// # Errors
 /// It is not in the guest, or not remembered.
 pub async fn prepare(
     context: &Context,
-    client: &Client,
-    connection: &Connection,
-    vm: &Vm,
     overlay: &Overlay,
-    guest_path: &GuestPath,
+    destination: Destination<'_>,
 ) -> Result<PreparedView, CliError> {
+    let Destination { client, connection, vm, guest_path } = destination;
     let prepared = {
         let progress = Mutex::new(context.ui.progress());
         let report = |step: PrepareProgress| {

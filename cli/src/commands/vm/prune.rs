@@ -60,7 +60,8 @@ pub async fn run(context: &Context, args: PruneArgs) -> CommandResult {
     // Only now: before, Ctrl-C at the question simply ends the program.
     let mut interrupts = Interrupts::install()?;
     let targets = Targets::all(candidates);
-    act_on(context, &mut interrupts, client, targets, VERB, |work, vm| delete_one(work, vm, known_hosts.clone())).await
+    act_on(context, &mut interrupts, (client, targets), VERB, |work, vm| delete_one(work, vm, known_hosts.clone()))
+        .await
 }
 
 /// VMs that do not run and that nobody is working on: a VM is `created` for a moment of every `vm run`, too.

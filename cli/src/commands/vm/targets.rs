@@ -44,7 +44,7 @@ where
     };
     let (client, vms) = interrupts.guard("listing VMs", listed).await?;
     let targets = Targets::of(&vms, references);
-    act_on(context, &mut interrupts, client, targets, verb, act).await
+    act_on(context, &mut interrupts, (client, targets), verb, act).await
 }
 
 /// Does it to VMs that are known already.
@@ -54,8 +54,7 @@ where
 pub async fn act_on<Act, Done>(
     context: &Context,
     interrupts: &mut Interrupts,
-    client: Client,
-    targets: Targets,
+    (client, targets): (Client, Targets),
     verb: Verb,
     act: Act,
 ) -> CommandResult

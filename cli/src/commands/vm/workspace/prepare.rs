@@ -63,7 +63,9 @@ pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
     attach::require_running(&vm)?;
     let work = async {
         let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
-        let prepared = workspace::prepare(context, &client, &connection, &vm, &overlay, &plan.guest_path).await;
+        let destination =
+            workspace::Destination { client: &client, connection: &connection, vm: &vm, guest_path: &plan.guest_path };
+        let prepared = workspace::prepare(context, &overlay, destination).await;
         connection.close().await;
         prepared
     };
