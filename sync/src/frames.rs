@@ -16,6 +16,8 @@ pub const CHUNK: usize = 256 << 10;
 pub const BATCH: usize = 1 << 20;
 /// Most entries a manifest may have.
 pub const ENTRY_LIMIT: u64 = 8 << 20;
+/// What a receiver says first, before any frame: a shell that prints something is noticed at once.
+pub const PREAMBLE: &[u8] = b"\0banger-sync\n";
 /// Version of the protocol.
 pub const VERSION: u32 = 1;
 
@@ -62,7 +64,7 @@ impl<R: Read> FrameReader<R> {
     ///
     /// # Errors
     /// [`FrameError`]; the stream cannot be used after it.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn receive<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(length) = self.length()? else { return Ok(None) };
         self.buffer.resize(length, 0);
         self.input.read_exact(&mut self.buffer).map_err(read_error)?;
@@ -114,6 +116,17 @@ impl<W: Write> FrameWriter<W> {
         Self { output, buffer: Vec::new() }
     }
 
+    /// Sends [`PREAMBLE`].
+    ///
+    /// # Errors
+    /// [`FrameError::Write`].
+    pub fn send_preamble(&mut self) -> Result<(), FrameError> {
+        self.output
+            .write_all(PREAMBLE)
+            .and_then(|()| self.output.flush())
+            .map_err(|source| FrameError::Write { source })
+    }
+
     /// Sends one message.
     ///
     /// # Errors
@@ -146,30 +159,30 @@ mod tests {
         }
         let mut reader = FrameReader::new(&bytes[..]);
         for size in [0, 1, 127, 128, 70_000] {
-            assert_eq!(reader.next::<Chunk>().unwrap().unwrap().data.len(), size);
+            assert_eq!(reader.receive::<Chunk>().unwrap().unwrap().data.len(), size);
         }
-        assert!(reader.next::<Chunk>().unwrap().is_none());
+        assert!(reader.receive::<Chunk>().unwrap().is_none());
         let cut = &bytes[..bytes.len() - 1];
         let mut reader = FrameReader::new(cut);
         for _ in 0..4 {
-            reader.next::<Chunk>().unwrap();
+            reader.receive::<Chunk>().unwrap();
         }
-        assert!(matches!(reader.next::<Chunk>(), Err(FrameError::Truncated)));
+        assert!(matches!(reader.receive::<Chunk>(), Err(FrameError::Truncated)));
     }
 
     #[test]
     fn an_oversize_length_is_refused_without_its_bytes() {
         let mut reader = FrameReader::new(&[0xff, 0xff, 0xff, 0xff, 0x0f][..]);
-        assert!(matches!(reader.next::<Chunk>(), Err(FrameError::Invalid { source: InvalidFrame::TooLong { .. } })));
+        assert!(matches!(reader.receive::<Chunk>(), Err(FrameError::Invalid { source: InvalidFrame::TooLong { .. } })));
         let mut reader = FrameReader::new(&[0xff; 20][..]);
-        assert!(matches!(reader.next::<Chunk>(), Err(FrameError::Invalid { source: InvalidFrame::BadLength })));
+        assert!(matches!(reader.receive::<Chunk>(), Err(FrameError::Invalid { source: InvalidFrame::BadLength })));
     }
 
     proptest! {
         #[test]
         fn any_bytes_end_in_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = FrameReader::new(&bytes[..]);
-            while let Ok(Some(_)) = reader.next::<Chunk>() {}
+            while let Ok(Some(_)) = reader.receive::<Chunk>() {}
         }
 
         #[test]
@@ -177,7 +190,7 @@ mod tests {
             let bytes: Vec<u8> = sizes.iter().flat_map(|&size| frame(&Chunk { data: vec![1; size] })).collect();
             let mut reader = FrameReader::new(&bytes[..]);
             let mut seen = Vec::new();
-            while let Some(chunk) = reader.next::<Chunk>().unwrap() {
+            while let Some(chunk) = reader.receive::<Chunk>().unwrap() {
                 seen.push(chunk.data.len());
             }
             prop_assert_eq!(seen, sizes);

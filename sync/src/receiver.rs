@@ -45,6 +45,7 @@ pub fn sync_command(guest_path: &str) -> String {
 pub fn run(root: &Path, input: impl Read, output: impl Write) -> Result<(), ReceiverError> {
     let mut reader = FrameReader::new(input);
     let mut writer = FrameWriter::new(output);
+    writer.send_preamble().map_err(|source| ReceiverError::Stream { source })?;
     let outcome = serve(root, &mut reader, &mut writer);
     if let Err(error) = &outcome
         && let Some(failure) = error.to_wire()
@@ -155,7 +156,7 @@ fn receive_manifest<R: Read>(reader: &mut FrameReader<R>) -> Result<Vec<crate::e
 }
 
 fn next<R: Read>(reader: &mut FrameReader<R>) -> Result<Request, ReceiverError> {
-    let request: Option<SyncRequest> = reader.next().map_err(|source| ReceiverError::Stream { source })?;
+    let request: Option<SyncRequest> = reader.receive().map_err(|source| ReceiverError::Stream { source })?;
     let Some(request) = request else { return Err(ReceiverError::HostGone) };
     request.body.ok_or(ReceiverError::Unexpected { expected: "a message of this version" })
 }

@@ -52,11 +52,8 @@ pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Re
         CommitTree { repository: opened.repository.clone(), blobs: blobs(&tree_index)?, index: tree_index.clone() };
     let entries = tree.entries(&repository, written)?;
     let manifest = Manifest::new(entries);
-    let stats: Vec<_> = tree_index
-        .entries()
-        .iter()
-        .map(|entry| manifest.get(entry.path(&tree_index)).map(|entry| stat_of(entry)))
-        .collect();
+    let stats: Vec<_> =
+        tree_index.entries().iter().map(|entry| manifest.get(entry.path(&tree_index)).map(stat_of)).collect();
     for (entry, stat) in tree_index.entries_mut().iter_mut().zip(stats) {
         entry.stat = stat.unwrap_or_default();
     }

@@ -91,7 +91,7 @@ pub fn render(repository: &gix::Repository, index: &State) -> Result<GuestIndex,
     index.write_to(&mut bytes, Options::default()).map_err(failed)?;
     let mut hasher = gix::hash::hasher(repository.object_hash());
     hasher.update(&bytes);
-    let checksum = hasher.try_finalize().map_err(|source| failed(gix::Error::from(source)))?;
+    let checksum = hasher.try_finalize().map_err(failed)?;
     bytes.extend_from_slice(checksum.as_slice());
     let timestamp = index.timestamp();
     let mtime = Mtime { seconds: timestamp.unix_seconds(), nanos: timestamp.nanoseconds() };

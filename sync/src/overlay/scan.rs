@@ -161,6 +161,9 @@ fn read_at(walker: &mut Walker, path: &TreePath, blob: impl Fn(&Stat) -> BlobNam
     }
 }
 
+/// With the number of the chunk it belongs to.
+type Numbered<T> = (usize, T);
+
 /// Runs `work` over neighbouring items on each core; results come back in order.
 fn in_parallel<T: Sync, R: Send>(
     root: &Path,
@@ -174,7 +177,7 @@ fn in_parallel<T: Sync, R: Send>(
     let chunk = items.len().div_ceil(cores * 8).max(16);
     let chunks: Vec<&[T]> = items.chunks(chunk).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
-    let run = || -> Result<Vec<(usize, Vec<R>)>, (usize, OverlayError)> {
+    let run = || -> Result<Vec<Numbered<Vec<R>>>, Numbered<OverlayError>> {
         let mut walker = Walker::new(open().map_err(|error| (0, error))?);
         let mut done = Vec::new();
         loop {
@@ -196,7 +199,7 @@ fn in_parallel<T: Sync, R: Send>(
         })
     };
     let mut parts = Vec::with_capacity(chunks.len());
-    let mut first_error: Option<(usize, OverlayError)> = None;
+    let mut first_error: Option<Numbered<OverlayError>> = None;
     for outcome in outcomes {
         match outcome {
             Ok(done) => parts.extend(done),

@@ -38,14 +38,14 @@ pub fn send(overlay: &Overlay, needed: &[(u32, Entry)], out: &mpsc::Sender<Outgo
                 .map_err(|source| content(OverlayError::Io { action: "open", path: b".".to_vec(), source }))?;
             let mut walker = Walker::new(root);
             for (index, entry) in needed {
-                sender.from_worktree(&mut walker, *index, entry)?;
+                sender.worktree_file(&mut walker, *index, entry)?;
             }
         }
         Source::Objects(tree) => {
             let repository = tree.repository();
             let mut checkout = tree.checkout(&repository).map_err(content)?;
             for (index, entry) in needed {
-                sender.from_objects(&mut checkout, *index, entry)?;
+                sender.object(&mut checkout, *index, entry)?;
             }
         }
     }
@@ -60,6 +60,13 @@ struct Sender<'a> {
     changed: Changed,
 }
 
+/// A file as it was when reading it began.
+struct Place<'a> {
+    dir: &'a Dir,
+    name: &'a [u8],
+    before: Stamp,
+}
+
 /// The outcome of one attempt.
 enum Attempt {
     Sent,
@@ -68,7 +75,7 @@ enum Attempt {
 }
 
 impl Sender<'_> {
-    fn from_worktree(&mut self, walker: &mut Walker, index: u32, entry: &Entry) -> Result<(), PrepareError> {
+    fn worktree_file(&mut self, walker: &mut Walker, index: u32, entry: &Entry) -> Result<(), PrepareError> {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(Duration::from_millis(10 << attempt));
@@ -110,7 +117,7 @@ impl Sender<'_> {
             Err(source) => return Err(failed("read")(source)),
         };
         if before.size > CHUNK as u64 {
-            return self.large(dir, name, (index, before), file, entry);
+            return self.large(&Place { dir, name, before }, file, index, entry);
         }
         let mut data = Vec::with_capacity(CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK)) + 1);
         file.take(before.size + 1).read_to_end(&mut data).map_err(failed("read"))?;
@@ -146,12 +153,12 @@ impl Sender<'_> {
 
     fn large(
         &mut self,
-        dir: &Dir,
-        name: &[u8],
-        (index, before): (u32, Stamp),
+        place: &Place<'_>,
         mut file: File,
+        index: u32,
         planned: &Entry,
     ) -> Result<Attempt, PrepareError> {
+        let before = place.before;
         let kind = before.kind().unwrap_or(EntryKind::File);
         self.start(index, kind)?;
         let mut hasher = blake3::Hasher::new();
@@ -172,7 +179,7 @@ impl Sender<'_> {
                 break;
             }
         }
-        let stable = sent == before.size && matches!(dir.stamp(name), Ok(Some(after)) if after == before);
+        let stable = sent == before.size && matches!(place.dir.stamp(place.name), Ok(Some(after)) if after == before);
         if !stable {
             let end = Request::FileEnd(FileEnd { entry: None, abandoned: true });
             hand_over(self.out, Outgoing { more_bytes: sent, ..outgoing(end, 0, 0) })?;
@@ -183,7 +190,7 @@ impl Sender<'_> {
         Ok(Attempt::Sent)
     }
 
-    fn from_objects(&mut self, checkout: &mut Checkout<'_>, index: u32, entry: &Entry) -> Result<(), PrepareError> {
+    fn object(&mut self, checkout: &mut Checkout<'_>, index: u32, entry: &Entry) -> Result<(), PrepareError> {
         let data = checkout.content(&entry.path, entry.kind).map_err(|source| PrepareError::Content { source })?;
         if data.len() <= CHUNK {
             let now = Entry { size: data.len() as u64, ..entry.clone() };

@@ -34,6 +34,12 @@ pub enum PrepareError {
         /// What is wrong with it.
         source: InvalidFrame,
     },
+    /// Something prints before the receiver starts.
+    #[error("the guest prints {text:?} where the receiver should answer")]
+    Noise {
+        /// The beginning of it.
+        text: String,
+    },
     /// A guest of another version.
     #[error("the guest speaks version {theirs} of the transfer protocol, this host version {}", crate::frames::VERSION)]
     Version {
@@ -99,7 +105,7 @@ impl Classified for PrepareError {
             Self::Session { source } => source.kind(),
             Self::Content { source } => source.kind(),
             Self::Pack { source } => source.kind(),
-            Self::ReceiverGone { .. } => Kind::Failed,
+            Self::ReceiverGone { .. } | Self::Noise { .. } => Kind::Failed,
             Self::Invalid { .. } | Self::Unexpected { .. } | Self::DigestMismatch { .. } => Kind::Internal,
             Self::Version { .. } => Kind::Conflict,
             Self::Temporary { .. } => Kind::HostNotReady,
@@ -125,13 +131,13 @@ impl Classified for PrepareError {
             Self::Version { .. } => {
                 vec!["The VM was made by another version of banger; make it anew with `banger vm create`.".into()]
             }
-            Self::Invalid { .. } => vec![
+            Self::Noise { .. } => vec![
                 "A shell start-up file in the guest may print something; see it with `banger vm ssh VM -- true`."
                     .into(),
             ],
             Self::DigestMismatch { .. } => vec!["Run the same command again; it sends only what differs.".into()],
             Self::Temporary { .. } => vec!["See whether the disk is full with `df -h`.".into()],
-            Self::Unexpected { .. } | Self::Cancelled => Vec::new(),
+            Self::Invalid { .. } | Self::Unexpected { .. } | Self::Cancelled => Vec::new(),
             Self::Guest { class, .. } => match class {
                 FailureClass::NoSpace => {
                     vec!["Give the VM a larger work disk with `banger vm create --disk-size`.".into()]

@@ -7,7 +7,7 @@ use banger_proto::guest::v1::{SyncReply, SyncRequest};
 use bytes::Bytes;
 
 use super::PrepareError;
-use crate::frames::FRAME_LIMIT;
+use crate::frames::{FRAME_LIMIT, PREAMBLE};
 use crate::ssh::{Connection, ExitStatus, SessionError, SessionEvent, SessionReader, SessionWriter};
 
 /// How much of its standard error is kept.
@@ -28,7 +28,9 @@ impl Link {
     pub async fn open(connection: &Connection, command: &str) -> Result<Self, PrepareError> {
         let (writer, reader) =
             connection.exec(command, None).await.map_err(|source| PrepareError::Session { source })?;
-        Ok(Self { writer, incoming: Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() } })
+        let mut incoming = Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() };
+        incoming.preamble().await?;
+        Ok(Self { writer, incoming })
     }
 
     pub async fn send(&mut self, request: &Request) -> Result<(), PrepareError> {
@@ -64,6 +66,19 @@ impl Link {
 }
 
 impl Incoming {
+    async fn preamble(&mut self) -> Result<(), PrepareError> {
+        let mut seen = Vec::new();
+        while seen.len() < PREAMBLE.len() {
+            seen.extend_from_slice(&self.bytes().await?);
+            if !seen.starts_with(&PREAMBLE[..seen.len().min(PREAMBLE.len())]) {
+                seen.truncate(WORDS);
+                return Err(PrepareError::Noise { text: String::from_utf8_lossy(&seen).into_owned() });
+            }
+        }
+        self.buffer.extend(&seen[PREAMBLE.len()..]);
+        Ok(())
+    }
+
     /// The next reply; a reported failure is an error. Cancelling this future loses nothing.
     async fn reply(&mut self) -> Result<Reply, PrepareError> {
         loop {
@@ -76,8 +91,16 @@ impl Incoming {
                     None => Err(PrepareError::Unexpected { expected: "a message of this version" }),
                 };
             }
+            let bytes = self.bytes().await?;
+            self.buffer.extend(&bytes);
+        }
+    }
+
+    /// What it writes next to standard output.
+    async fn bytes(&mut self) -> Result<Bytes, PrepareError> {
+        loop {
             match self.reader.next().await {
-                SessionEvent::Stdout(bytes) => self.buffer.extend(&bytes),
+                SessionEvent::Stdout(bytes) => return Ok(bytes),
                 SessionEvent::Stderr(bytes) => {
                     let room = WORDS.saturating_sub(self.words.len());
                     self.words.extend_from_slice(&bytes[..bytes.len().min(room)]);

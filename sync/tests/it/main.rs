@@ -1,0 +1,11 @@
+//! Process tests: real repositories made by git, a real OpenSSH server, the receiver as its own process.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod overlay;
+mod prepare;
+mod repo;
+mod resume;
+mod scenarios;
+mod ssh;
+mod sshd;
