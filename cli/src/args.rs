@@ -4,9 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Command, CommandFactory as _, Parser, ValueEnum};
 
-use crate::commands::Command;
 use crate::ui::ColorWhen;
 
 /// Most virtual CPUs a VM can be asked to have.
@@ -44,7 +43,38 @@ pub struct Cli {
     pub globals: Globals,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: crate::commands::Command,
+}
+
+/// The whole command line. Paragraphs of its help are joined to one line each, for the terminal to wrap; indented
+/// examples stay as they are.
+pub fn command() -> Command {
+    reflow(Cli::command())
+}
+
+fn reflow(command: Command) -> Command {
+    let command = match command.get_long_about().map(ToString::to_string) {
+        Some(text) => command.long_about(join_paragraphs(&text)),
+        None => command,
+    };
+    command.mut_subcommands(reflow)
+}
+
+fn join_paragraphs(text: &str) -> String {
+    let mut joined = String::new();
+    let mut previous = "";
+    for line in text.trim_end().lines() {
+        let continues =
+            !previous.is_empty() && !line.is_empty() && !previous.starts_with(' ') && !line.starts_with(' ');
+        match (joined.is_empty(), continues) {
+            (true, _) => {}
+            (false, true) => joined.push(' '),
+            (false, false) => joined.push('\n'),
+        }
+        joined.push_str(line);
+        previous = line;
+    }
+    joined
 }
 
 /// Flags every command has.

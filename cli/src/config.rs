@@ -1,5 +1,5 @@
 //! `~/.config/banger/config.toml`: every key optional, unknown keys refused with their position.
-//! Only the CLI's part is understood here; the `[daemon]` table belongs to bangerd and is left to it.
+//! Only the CLI reads it: what the daemon needs of it travels in requests.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,6 @@ pub struct Config {
     /// Sizes of a VM for which none are given.
     #[serde(default)]
     pub vm_defaults: VmDefaults,
-    /// Read by bangerd.
-    #[serde(default)]
-    #[allow(dead_code)]
-    daemon: Option<toml::Table>,
 }
 
 /// Sizes of a VM for which none are given.
@@ -184,11 +180,6 @@ mod tests {
         assert_eq!(config.vm_defaults.vcpu, Some(2));
         assert_eq!(config.vm_defaults.memory.unwrap().get(), 4096);
         assert_eq!(config.vm_defaults.disk_size.unwrap().get(), 512);
-    }
-
-    #[test]
-    fn the_daemons_table_is_left_to_the_daemon() {
-        assert!(parse("[daemon]\nanything = 1\n").is_ok());
     }
 
     #[test]

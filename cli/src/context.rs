@@ -4,12 +4,13 @@
 use std::sync::{Arc, Once};
 
 use banger_proto::failure::Kind;
-use banger_proto::v1::OwnerMaterial;
+use banger_proto::v1::{OwnerMaterial, Vm};
 
 use crate::client::{self, Client};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::git;
+use crate::known_hosts;
 use crate::paths::{Environment, Paths};
 use crate::ui::Ui;
 
@@ -33,7 +34,8 @@ impl Mode {
             (None, None | Some("" | "rootless")) => Ok(Self::Rootless),
             (None, Some("system")) => Ok(Self::System),
             (None, Some(other)) => {
-                Err(CliError::usage(format!("BANGER_MODE is {other:?}, which is neither \"rootless\" nor \"system\"")))
+                let message = format!("BANGER_MODE is {other:?}, which is neither \"rootless\" nor \"system\"");
+                Err(CliError::usage(message).hint("Unset it with `unset BANGER_MODE`."))
             }
         }
     }
@@ -101,6 +103,17 @@ impl Context {
         paths.ensure_ssh()?;
         let key = banger_sync::ssh::ensure_identity(&paths.identity())?;
         Ok(OwnerMaterial { authorized_keys: vec![key], git_identity: git::global_identity(), files: Vec::new() })
+    }
+
+    /// Notes the VM's host key for people who use `ssh` by hand. Our own connections do not need the file, so a
+    /// failure is only a warning.
+    pub fn remember_host_key(&self, vm: &Vm) {
+        let Some(connection) = &vm.connection else { return };
+        let recorded =
+            self.paths().and_then(|paths| Ok(known_hosts::record(&paths.known_hosts(), &vm.id, &connection.host_key)?));
+        if let Err(CliError::Failed(failure)) = recorded {
+            self.ui.warn(&failure.to_string());
+        }
     }
 
     /// Says once, where something is about to be made, that it will be root's.

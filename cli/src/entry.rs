@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use banger_proto::failure::Kind;
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Cli, Globals};
 use crate::commands;
@@ -19,7 +19,7 @@ use crate::ui::{Channel, ColorWhen, Format, Settings, Ui, Verbosity};
 /// Runs `banger` with these words, the program's name first, and gives its exit status.
 pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
     // In a completion request of a shell the process ends here.
-    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    clap_complete::CompleteEnv::with_factory(crate::args::command).complete();
     let words: Vec<OsString> = words.into_iter().collect();
     let early = EarlyFlags::find(&words);
     let cli = match parse(&words, early) {
@@ -27,7 +27,12 @@ pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return explain(&error, &words, early),
     };
     let ui = Arc::new(Ui::standard(settings(&cli.globals)));
-    let result = run_command(cli, &ui);
+    let running = std::panic::AssertUnwindSafe(|| run_command(cli, &ui));
+    // The hook has told where; scripts are told by the status that it is our fault.
+    let result = std::panic::catch_unwind(running).unwrap_or_else(|_| {
+        Err(CliError::new(Kind::Internal, "banger crashed: this is a bug")
+            .hint("Report it with the lines above and the output of `banger version`."))
+    });
     match result {
         Ok(status) => status,
         Err(error) => {
@@ -99,7 +104,7 @@ impl EarlyFlags {
 }
 
 fn parse(words: &[OsString], early: EarlyFlags) -> Result<Cli, clap::Error> {
-    let command = Cli::command().color(match early.color {
+    let command = crate::args::command().color(match early.color {
         ColorWhen::Auto => clap::ColorChoice::Auto,
         ColorWhen::Always => clap::ColorChoice::Always,
         ColorWhen::Never => clap::ColorChoice::Never,

@@ -3,15 +3,13 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
-
-use crate::args::Cli;
+use clap::{Arg, Command};
 
 const JSON: &str = include_str!("reference/json.md");
 
 /// The whole document.
 pub fn markdown() -> String {
-    let mut root = Cli::command();
+    let mut root = crate::args::command();
     root.build();
     let mut text = String::from("# Command line\n\n");
     text +=

@@ -1,14 +1,16 @@
 //! Starts a process that outlives us: a session of its own, so that neither the terminal's Ctrl-C nor its end
-//! reaches it. The only unsafe code of the CLI.
+//! reaches it, and none of the descriptors we were given. The only unsafe code of the CLI.
 
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// Starts `binary --rootless --ready-fd N` with its output going to `log`. `ready` must be inheritable; our copy
 /// of it is closed when this returns, so that its other end sees the process end.
@@ -16,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 /// # Errors
 /// Of `fork` and `exec`.
 pub fn spawn_daemon(binary: &Path, log: File, ready: OwnedFd) -> io::Result<Child> {
+    keep_to_ourselves(ready.as_raw_fd())?;
     let mut command = Command::new(binary);
     command.arg("--rootless").arg("--ready-fd").arg(ready.as_raw_fd().to_string());
     command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
@@ -30,4 +33,19 @@ pub fn spawn_daemon(binary: &Path, log: File, ready: OwnedFd) -> io::Result<Chil
         });
     }
     command.spawn()
+}
+
+/// Descriptors a shell handed us (locks, pipes) would otherwise stay open for as long as the daemon runs.
+fn keep_to_ourselves(but: RawFd) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(descriptor) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        if descriptor > 2 && descriptor != but {
+            // SAFETY: borrowed for one fcntl that only sets a flag; a number closed meanwhile (the directory being
+            // read) gives EBADF, which changes nothing.
+            let _ = fcntl_setfd(unsafe { BorrowedFd::borrow_raw(descriptor) }, FdFlags::CLOEXEC);
+        }
+    }
+    Ok(())
 }

@@ -3,9 +3,7 @@
 use std::ffi::OsString;
 
 use banger_proto::failure::{Failure, Kind};
-use clap::{Command, CommandFactory as _};
-
-use crate::args::Cli;
+use clap::Command;
 
 /// The parser's error as a failure.
 pub fn failure(error: &clap::Error, words: &[OsString]) -> Failure {
@@ -23,7 +21,7 @@ pub fn failure(error: &clap::Error, words: &[OsString]) -> Failure {
 
 /// The deepest command the words name.
 fn command_named(words: &[OsString]) -> String {
-    let root = Cli::command();
+    let root = crate::args::command();
     let mut path = String::from("banger");
     let mut command: &Command = &root;
     for word in words.iter().skip(1).map_while(|word| word.to_str().filter(|word| *word != "--")) {
@@ -42,7 +40,7 @@ mod tests {
 
     fn refused(words: &[&str]) -> (String, Vec<String>) {
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let failure = failure(&Cli::command().try_get_matches_from(&words).unwrap_err(), &words);
+        let failure = failure(&crate::args::command().try_get_matches_from(&words).unwrap_err(), &words);
         assert_eq!(failure.kind, Kind::Usage);
         (failure.chain.join("|"), failure.hints)
     }

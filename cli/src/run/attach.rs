@@ -7,7 +7,6 @@ use super::reach;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult, OrFail as _};
 use crate::interrupt::Interrupts;
-use crate::known_hosts;
 use crate::session::{self, Request, Terminal};
 use crate::view::event::RunEvent;
 use crate::view::vm::state_word;
@@ -43,9 +42,7 @@ pub async fn attach(
         require_running(&vm)?;
         // VMs made before a key existed do not happen, but a deleted key directory does.
         context.owner()?;
-        if let Some(connection) = &vm.connection {
-            known_hosts::record(&context.paths()?.known_hosts(), &vm.id, &connection.host_key)?;
-        }
+        context.remember_host_key(&vm);
         let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
         Ok((vm, connection))
     };

@@ -11,7 +11,6 @@ use crate::client::Client;
 use crate::context::Context;
 use crate::error::{CliError, OrFail as _};
 use crate::interrupt::Interrupts;
-use crate::known_hosts;
 use crate::operation::{Reporting, Seen, follow};
 use crate::view::time::now_ms;
 
@@ -34,11 +33,13 @@ pub async fn create(
     let creating = follow(vms.create(request), reporting, &mut attempt.seen);
     match interrupts.guard("creating the VM", creating).await {
         Ok(()) => {
-            let request = GetVmRequest { reference: attempt.seen.subject_id };
-            let vm = client.vms().get(request).await.or_fail()?.into_inner();
-            if let Some(connection) = &vm.connection {
-                known_hosts::record(&context.paths()?.known_hosts(), &vm.id, &connection.host_key)?;
-            }
+            let request = GetVmRequest { reference: attempt.seen.subject_id.clone() };
+            let vm = client.vms().get(request).await.or_fail().map_err(|error| {
+                let name = &attempt.seen.subject;
+                error.hint(format!("The VM {name} was made: see it with `banger vm show {name}`."))
+            })?;
+            let vm = vm.into_inner();
+            context.remember_host_key(&vm);
             Ok(vm)
         }
         Err(error) if matches!(error.kind(), None | Some(Kind::Cancelled)) => {

@@ -107,3 +107,19 @@ fn status_and_version_never_start_it() {
     let refused = environment.run(&["system", "stop"]).expect(4);
     assert!(daemon.was_called("shutdown") && refused.stderr.contains("under way"), "{refused:?}");
 }
+
+#[test]
+fn the_daemon_keeps_no_descriptor_of_the_callers_shell() {
+    let environment = Environment::new();
+    let line = r#"{"failure":{"kind":"failed","chain":["x"]}}"#;
+    let binary = script(&environment, &format!("ls -l /proc/$$/fd >&2; {}", print_line(line)));
+    let lock = environment.path().join("lock");
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg("exec 9>lock; exec \"$BANGER\" vm list");
+    environment.confine(&mut command);
+    command.env("BANGER", env!("CARGO_BIN_EXE_banger")).env("BANGERD_BINARY", binary).stdin(Stdio::null());
+    finish(spawn(&mut command)).expect(1);
+    assert!(lock.exists(), "the shell opened it");
+    let log = std::fs::read_to_string(environment.state().join("bangerd.log")).expect("made");
+    assert!(log.contains("bangerd.log") && !log.contains("/lock"), "{log}");
+}

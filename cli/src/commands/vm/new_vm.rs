@@ -79,7 +79,8 @@ impl NewVmArgs {
     pub fn decide(self, config: &Config, host: Host) -> Result<Spec, CliError> {
         let mut host_ports = BTreeSet::new();
         if let Some(twice) = self.publish.iter().find(|pair| !host_ports.insert(pair.host)) {
-            return Err(CliError::usage(format!("the host port {} is published twice", twice.host)));
+            let message = format!("the host port {} is published twice", twice.host);
+            return Err(CliError::usage(message).hint("Give each `--publish` a host port of its own."));
         }
         let flags = Flags { vcpu: self.vcpu, memory: self.memory, disk: self.disk_size };
         Ok(Spec {

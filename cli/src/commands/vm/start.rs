@@ -34,7 +34,6 @@ pub struct StartArgs {
 pub async fn run(context: &Context, args: StartArgs) -> CommandResult {
     let owner = context.owner()?;
     let verb = Verb { done: "started", doing: "starting VMs" };
-    let known_hosts = context.paths()?.known_hosts();
     on_each(context, &args.vms, verb, |work, vm| {
         let request = StartVmRequest {
             reference: vm.id.clone(),
@@ -42,13 +41,10 @@ pub async fn run(context: &Context, args: StartArgs) -> CommandResult {
             wait: WaitFor::from(args.wait).into(),
             wait_timeout_seconds: args.wait_timeout.unwrap_or(0),
         };
-        let known_hosts = known_hosts.clone();
         async move {
             let mut vms = work.client.vms();
             work.follow(vms.start(request)).await?;
-            if let Some(connection) = &vm.connection {
-                crate::known_hosts::record(&known_hosts, &vm.id, &connection.host_key)?;
-            }
+            context.remember_host_key(&vm);
             Ok(())
         }
     })

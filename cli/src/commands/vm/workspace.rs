@@ -13,6 +13,8 @@ use crate::error::CommandResult;
 ///
 ///     banger vm workspace prepare box ./repo
 ///     banger vm exec box -- make test
+///
+/// Not there yet: following your edits as you make them, and bringing the guest's work back as a patch or branch.
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment, arg_required_else_help = true)]
 pub enum WorkspaceCommand {

@@ -55,8 +55,8 @@ fn the_list_has_one_line_per_vm() {
     stopped.workspace = None;
     assert_eq!(
         render_list(&[vm(), stopped], NOW),
-        "NAME          STATE              IMAGE            VCPU  MEMORY  DISK   CREATED  WORKSPACE\n\
-         box-1         running            debian-bookworm  2     2 GiB   8 GiB  3m ago   /root/repo\n\
+        "NAME           STATE              IMAGE            VCPU  MEMORY  DISK   CREATED  WORKSPACE\n\
+         box-1          running            debian-bookworm  2     2 GiB   8 GiB  3m ago   /root/repo\n\
          evil\\u{1b}[2J  stopped (unclean)  ffffffffffff     2     2 GiB   8 GiB  3m ago   -\n"
     );
     assert!(render_list(&[], NOW).starts_with("NAME"));
