@@ -8,6 +8,7 @@ mod debian;
 mod error;
 mod inspect;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use banger_proto::names::{ImageId, ImageName, KernelName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::artifact::bootstrap::{Mmdebstrap, RunError};
+use crate::artifact::bootstrap::{BootstrapError, Mmdebstrap, RunError};
 use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved};
 use crate::catalog::{Catalog, ImageRecipe};
 use crate::reporter::Reporter;
@@ -236,6 +237,9 @@ impl ImageStore {
         };
         let (staged, written) = match self.mmdebstrap.run(&debian::bootstrap(recipe), reporter, consume).await {
             Ok(done) => done,
+            Err(RunError::Bootstrap(BootstrapError::Cancelled { .. })) => {
+                return Err(ImagePullError::Cancelled { name: name() });
+            }
             Err(RunError::Bootstrap(source)) => return Err(ImagePullError::Bootstrap { name: name(), source }),
             Err(RunError::Consumer(source)) => return Err(ImagePullError::Write { name: name(), source }),
         };

@@ -10,6 +10,7 @@ mod error;
 mod modules;
 mod package;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use banger_proto::names::KernelName;
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::bootstrap::{Mmdebstrap, Mode, Output, Recipe, RunError};
+use crate::artifact::bootstrap::{BootstrapError, Mmdebstrap, Mode, Output, Recipe, RunError};
 use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved};
 use crate::catalog::{Catalog, KernelRecipe};
 use crate::reporter::Reporter;
@@ -211,6 +212,9 @@ impl KernelStore {
         let drain = |mut output: std::fs::File| std::io::copy(&mut output, &mut std::io::sink());
         match self.mmdebstrap.run(&bootstrap(recipe, &tree), reporter, drain).await {
             Ok(_) | Err(RunError::Consumer(_)) => {}
+            Err(RunError::Bootstrap(BootstrapError::Cancelled { .. })) => {
+                return Err(KernelPullError::Cancelled { name: recipe.name.clone() });
+            }
             Err(RunError::Bootstrap(source)) => {
                 return Err(KernelPullError::Bootstrap { name: recipe.name.clone(), source });
             }

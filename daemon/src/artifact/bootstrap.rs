@@ -10,6 +10,7 @@ mod process;
 mod progress;
 mod scratch;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::ffi::OsString;
@@ -163,7 +164,7 @@ impl Mmdebstrap {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(arguments(recipe, rustix::process::geteuid().is_root()));
         command.envs(recipe.environment.iter().map(|(key, value)| (*key, value.as_os_str())));
-        command.env("TMPDIR", scratch.path()).env("PATH", search_path());
+        command.env("TMPDIR", scratch.work()).env("PATH", search_path());
         command.current_dir("/").stdin(Stdio::null());
         let mut progress = Progress::default();
         let outcome = process::run(command, reporter.cancellation(), consume, |line| match progress.observe(line) {

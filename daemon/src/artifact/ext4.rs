@@ -15,6 +15,7 @@ mod directory;
 mod inode;
 mod layout;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 mod xattr;
 
@@ -131,12 +132,12 @@ pub enum Ext4Error {
         target: String,
     },
     /// Over a limit of the format or of this writer.
-    #[error("{path:?} cannot be stored: {limit}")]
-    TooBig {
+    #[error("{path:?} cannot be stored: {reason}")]
+    Unsupported {
         /// The entry.
         path: String,
         /// Which limit.
-        limit: &'static str,
+        reason: &'static str,
     },
     /// Reading the entry's content failed.
     #[error("cannot read the content of {path:?}")]
@@ -322,9 +323,9 @@ impl Ext4Writer {
     /// Reserves `count` blocks in a row.
     fn allocate(&mut self, count: u32) -> Result<u32, Ext4Error> {
         let start = self.next_block;
-        self.next_block = start.checked_add(count).ok_or(Ext4Error::TooBig {
+        self.next_block = start.checked_add(count).ok_or(Ext4Error::Unsupported {
             path: String::from("/"),
-            limit: "the filesystem would have more than 2^32 blocks",
+            reason: "the filesystem would have more than 2^32 blocks",
         })?;
         Ok(start)
     }
@@ -360,7 +361,7 @@ impl Ext4Writer {
     fn write_extent_index(&mut self, path: &[u8], extents: &[Extent]) -> Result<Vec<u32>, Ext4Error> {
         let blocks = inode::extent_leaves(extents);
         if blocks.len() > 4 {
-            return Err(Ext4Error::TooBig { path: text(path), limit: "files may have at most 170 GiB" });
+            return Err(Ext4Error::Unsupported { path: text(path), reason: "files may have at most 170 GiB" });
         }
         let mut index = Vec::with_capacity(blocks.len());
         for leaf in blocks {
@@ -373,7 +374,7 @@ impl Ext4Writer {
 
     fn write_symlink(&mut self, path: &[u8], target: &[u8]) -> Result<Body, Ext4Error> {
         if target.is_empty() || target.len() as u64 >= BLOCK {
-            return Err(Ext4Error::TooBig { path: text(path), limit: "a link target must have 1 to 4095 bytes" });
+            return Err(Ext4Error::Unsupported { path: text(path), reason: "a link target must have 1 to 4095 bytes" });
         }
         let block = if target.len() < inode::INLINE_TARGET {
             None
@@ -388,8 +389,8 @@ impl Ext4Writer {
     }
 
     fn write_attributes(&mut self, path: &[u8], inode: &Inode) -> Result<Option<u32>, Ext4Error> {
-        let too_big = |limit| Ext4Error::TooBig { path: text(path), limit };
-        match xattr::encode(&inode.metadata.xattrs).map_err(too_big)? {
+        let unsupported = |reason| Ext4Error::Unsupported { path: text(path), reason };
+        match xattr::encode(&inode.metadata.xattrs).map_err(unsupported)? {
             xattr::Encoded::Block(block) => {
                 let at = self.allocate(1)?;
                 self.write_block(at, &block)?;

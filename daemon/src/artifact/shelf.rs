@@ -12,6 +12,7 @@
 mod lock;
 mod staged;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::collections::HashMap;

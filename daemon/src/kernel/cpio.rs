@@ -14,6 +14,14 @@ pub struct CpioWriter {
     inode: u32,
 }
 
+struct Header<'a> {
+    name: &'a str,
+    mode: u32,
+    links: u32,
+    size: u32,
+    device: (u32, u32),
+}
+
 impl CpioWriter {
     /// An empty archive.
     pub fn new() -> Self {
@@ -39,7 +47,7 @@ impl CpioWriter {
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.inode = 0;
-        self.header("TRAILER!!!", 0, 1, 0, (0, 0));
+        self.header(&Header { name: "TRAILER!!!", mode: 0, links: 1, size: 0, device: (0, 0) });
         self.out.resize(self.out.len().next_multiple_of(512), 0);
         self.out
     }
@@ -48,12 +56,13 @@ impl CpioWriter {
         self.inode += 1;
         let links = if mode & 0o170_000 == DIRECTORY { 2 } else { 1 };
         let size = u32::try_from(content.len()).expect("an initramfs file stays far below 4 GiB");
-        self.header(path.trim_start_matches('/'), mode, links, size, device);
+        self.header(&Header { name: path.trim_start_matches('/'), mode, links, size, device });
         self.out.extend_from_slice(content);
         self.pad();
     }
 
-    fn header(&mut self, name: &str, mode: u32, links: u32, size: u32, device: (u32, u32)) {
+    fn header(&mut self, header: &Header<'_>) {
+        let Header { name, mode, links, size, device } = *header;
         let name_size = u32::try_from(name.len() + 1).expect("a path is short");
         self.out.extend_from_slice(b"070701");
         // ino, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor, namesize, check

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a guest of QEMU (virtio over PCI, which is built in) needs to find its disks and its link.
-pub const FIRST: [&str; 4] = ["virtio_blk", "failover", "net_failover", "virtio_net"];
+/// What a guest of QEMU needs to find its disks, its link and its control channel. Newer distribution kernels
+/// have virtio over PCI and the console built in; Debian's 6.1 does not.
+pub const FIRST: [&str; 6] = ["virtio_pci", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console"];
 /// What a guest of Firecracker needs besides.
 pub const FIRECRACKER: [&str; 4] =
     ["virtio_mmio", "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"];
@@ -123,6 +124,17 @@ kernel/net/vmw_vsock/vmw_vsock_virtio_transport.ko.xz: kernel/net/vmw_vsock/vmw_
         assert_eq!(
             names(&plan.firecracker),
             ["vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"]
+        );
+    }
+
+    #[test]
+    fn a_kernel_with_modular_virtio_loads_the_bus_before_the_devices() {
+        let dep = "v/virtio.ko:\nv/virtio_ring.ko: v/virtio.ko\nv/virtio_pci.ko: v/virtio_ring.ko v/virtio.ko\n\
+            b/virtio_blk.ko: v/virtio_ring.ko v/virtio.ko\nn/virtio_net.ko:\nc/virtio_console.ko: v/virtio.ko\n";
+        let plan = plan_modules(dep, "").unwrap();
+        assert_eq!(
+            names(&plan.first),
+            ["virtio", "virtio_ring", "virtio_pci", "virtio_blk", "virtio_net", "virtio_console"]
         );
     }
 

@@ -36,7 +36,7 @@ impl Scratch {
         Ok(Self { path: directory, work, program: program.to_owned(), _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(super) fn work(&self) -> &Path {
         &self.work
     }
 }

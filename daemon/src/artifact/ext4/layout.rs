@@ -1,5 +1,7 @@
 //! The last step: directories, inode tables, bitmaps, journal, group descriptors, superblock.
 
+use std::os::unix::fs::FileExt;
+
 use super::directory::{self, Entry};
 use super::inode::{self, Body, INODE_SIZE, Inode};
 use super::{
@@ -57,7 +59,8 @@ pub(super) fn plan(content_end: u32, inodes: u32, shape: &super::Shape) -> Optio
         let end = journal.checked_add(journal_blocks)?;
         if inodes_per_group <= BLOCKS_PER_GROUP && end.checked_add(spare)? <= whole && minimum <= whole {
             return Some(Geometry {
-                blocks: minimum.max(end.checked_add(spare)?),
+                // Groups added for their inodes need blocks too, or they would not exist.
+                blocks: minimum.max(end.checked_add(spare)?).max((groups - 1) * BLOCKS_PER_GROUP + 1),
                 groups,
                 inodes_per_group,
                 inode_table: content_end,
@@ -87,11 +90,11 @@ impl Ext4Writer {
     /// Writes all metadata and gives the file its nominal size.
     ///
     /// # Errors
-    /// [`Ext4Error::Write`], or [`Ext4Error::TooBig`] beyond 512 GiB.
+    /// [`Ext4Error::Write`], or [`Ext4Error::Unsupported`] beyond 1 TiB.
     pub fn finish(mut self) -> Result<Summary, Ext4Error> {
         self.write_directories()?;
         let geometry = plan(self.next_block, self.next_inode, &self.shape)
-            .ok_or(Ext4Error::TooBig { path: String::from("/"), limit: "the filesystem would be too large" })?;
+            .ok_or(Ext4Error::Unsupported { path: String::from("/"), reason: "the filesystem would be too large" })?;
         let entries = self.inodes.len() as u64;
         if geometry.journal_blocks > 0 {
             self.write_journal(&geometry)?;
@@ -265,7 +268,6 @@ impl Ext4Writer {
             put(0x10C, &inode.encode_block_field().1);
             put(0x10C + 64, &(geometry.journal_blocks * BLOCK as u32).to_le_bytes());
         }
-        use std::os::unix::fs::FileExt;
         self.file.write_all_at(&block, 1024).map_err(write_error)
     }
 }
