@@ -131,6 +131,7 @@ fn boot(outcome: &mut Outcome, kept: &mut Option<Seed>) -> Result<(), BootError>
     // Modules come first: without them not even the failure can be told.
     let module_warnings = modules::load_all(Path::new(INITRD_MODULES), Path::new(INITRD_MODULES_ORDER));
     outcome.warnings.extend(module_warnings);
+    log::note("modules are loaded");
     let seed = seed::parse(&bytes?).map_err(|source| BootError::Seed { source })?;
     *kept = Some(seed.clone());
     let seed = &seed;
@@ -146,6 +147,7 @@ fn boot(outcome: &mut Outcome, kept: &mut Option<Seed>) -> Result<(), BootError>
         Err(_) => outcome.note_failure("network", "the thread panicked".to_owned()),
     }
     let applied = prepared?;
+    log::note("disks are mounted, the seed is written, the link is up");
     outcome.warnings.extend(applied.warnings);
     if let Some(reason) = applied.failure {
         outcome.note_failure("seed", reason);

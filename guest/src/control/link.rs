@@ -85,7 +85,9 @@ struct Port {
 impl Link for Port {
     fn wait(&mut self, wake: Option<&OwnedFd>) -> Event {
         loop {
-            let Ready { stream, woken } = ready(Some(self.descriptor.as_fd()), wake, None);
+            // A host's arrival is the absence of a hang-up: an idle port must not be waited for then.
+            let limit = if self.connected { None } else { Some(Duration::ZERO) };
+            let Ready { stream, woken } = ready(Some(self.descriptor.as_fd()), wake, limit);
             let hung_up = stream.contains(PollFlags::HUP);
             if hung_up == self.connected {
                 self.connected = !hung_up;

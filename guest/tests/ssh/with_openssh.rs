@@ -134,7 +134,10 @@ fn sessions_inherit_no_descriptors_and_no_ignored_signals() {
     let server = Server::start();
     let output = server.ssh().arg("ls /proc/self/fd; grep SigIgn /proc/self/status").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3", "SigIgn:", "0000000000000000"]);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!(words[..5], ["0", "1", "2", "3", "SigIgn:"]);
+    // 32 and 33 belong to the C library; the machine running this test may ignore them.
+    assert_eq!(u64::from_str_radix(words[5], 16).unwrap() & 0x7fff_ffff, 0);
 }
 
 #[test]

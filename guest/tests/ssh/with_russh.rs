@@ -154,7 +154,7 @@ async fn a_terminal_has_the_size_it_was_given_and_follows_changes() {
     let channel = open(&session).await;
     channel.request_pty(true, "xterm-test", 101, 41, 0, 0, &[]).await.unwrap();
     channel
-        .exec(true, "echo $TERM; stty size; trap 'stty size; exit 0' WINCH; while :; do sleep 0.1; done")
+        .exec(true, "trap 'stty size; exit 0' WINCH; echo $TERM; stty size; while :; do sleep 0.1; done")
         .await
         .unwrap();
     let (mut read, write) = channel.split();
