@@ -1,0 +1,140 @@
+//! One run of the test host: an overlay, a QEMU, a way in. Dropped, or killed together with this program, it is gone.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::bounded;
+use crate::error::{Error, Result};
+use crate::host::accelerator::Accelerator;
+use crate::host::image::Image;
+use crate::host::reach::Reach;
+use crate::layout::Layout;
+use crate::scenario::User;
+
+/// Emulated on a busy machine it takes a minute.
+const UP_LIMIT: Duration = Duration::from_secs(300);
+const STEP_LIMIT: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(100);
+/// The label of the payload's file system ([`crate::payload`]).
+pub const PAYLOAD_LABEL: &str = "smoke-payload";
+/// Where the host mounts it.
+pub const PAYLOAD_MOUNT: &str = "/smoke";
+
+/// A booted host.
+#[derive(Debug)]
+pub struct Machine {
+    qemu: Child,
+    /// The way in.
+    pub reach: Reach,
+    /// What runs it.
+    pub accelerator: Accelerator,
+    /// Power-on until sshd greets.
+    pub until_ssh: Duration,
+    /// Power-on until systemd has nothing left to start.
+    pub until_running: Duration,
+    console: PathBuf,
+}
+
+impl Machine {
+    /// Boots the image with the payload as a second, read-only disk; returns when systemd has started everything.
+    pub fn boot(layout: &Layout, image: &Image, payload: &Path) -> Result<Self> {
+        let overlay = layout.run("overlay.qcow2");
+        let mut create = bounded::command("qemu-img", STEP_LIMIT);
+        create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image.file("disk.raw")).arg(&overlay);
+        bounded::succeed("making the overlay", &mut create, &layout.logs().join("qemu.log"))?;
+
+        let (accelerator, port) = (Accelerator::observe(), free_port()?);
+        let console = layout.logs().join("console.log");
+        let started = Instant::now();
+        let mut command = qemu(accelerator, port, &console);
+        command.arg("-kernel").arg(image.file("vmlinuz")).arg("-initrd").arg(image.file("initrd"));
+        disk(&mut command, &overlay, "format=qcow2,cache=unsafe");
+        disk(&mut command, payload, "format=raw,readonly=on");
+        let log_path = layout.logs().join("qemu.log");
+        let log = File::options().append(true).open(&log_path).map_err(Error::file("write", &log_path))?;
+        let errors = log.try_clone().map_err(Error::file("write", &log_path))?;
+        let qemu = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        let qemu = qemu.map_err(|source| Error::Start { program: "qemu-system-x86_64".to_owned(), source })?;
+        let reach = Reach::new(port, image)?;
+        let none = Duration::ZERO;
+        let mut machine = Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console };
+
+        machine.wait_for_ssh(started + UP_LIMIT)?;
+        machine.until_ssh = started.elapsed();
+        machine.wait_for_systemd(layout)?;
+        machine.until_running = started.elapsed();
+        Ok(machine)
+    }
+
+    /// An error about this host, with the end of its console.
+    pub fn is_down(&self, reason: impl Into<String>) -> Error {
+        Error::HostIsDown { reason: reason.into(), console: bounded::end(&self.console) }
+    }
+
+    fn wait_for_ssh(&mut self, deadline: Instant) -> Result<()> {
+        while !greets(self.reach.port) {
+            if let Ok(Some(status)) = self.qemu.try_wait() {
+                return Err(self.is_down(format!("QEMU ended with {status} (see qemu.log)")));
+            }
+            if Instant::now() > deadline {
+                return Err(self.is_down(format!("no sshd within {} s", UP_LIMIT.as_secs())));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn wait_for_systemd(&self, layout: &Layout) -> Result<()> {
+        // A degraded host is up; whether that is good enough is for the scenarios to say.
+        let script = format!(
+            "systemctl is-system-running --wait; mkdir -p {PAYLOAD_MOUNT} && mount -o ro -L {PAYLOAD_LABEL} {PAYLOAD_MOUNT}"
+        );
+        let mut command = self.reach.command(User::Root, STEP_LIMIT, &script);
+        bounded::succeed("preparing the test host", &mut command, &layout.logs().join("boot.log"))
+            .map_err(|error| self.is_down(error.to_string()))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.reach.close();
+        // The disk is an overlay nobody reads again: nothing to shut down for.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn qemu(accelerator: Accelerator, port: u16, console: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"]);
+    command.args(["-M", "q35", "-smp", "2", "-m", "4096"]).args(accelerator.arguments());
+    command.arg("-serial").arg(format!("file:{}", console.display()));
+    // restrict: from inside nothing outside can be reached; only ssh comes in.
+    command.args(["-netdev", &format!("user,id=uplink,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22")]);
+    command.args(["-device", "virtio-net-pci,netdev=uplink", "-device", "virtio-rng-pci"]);
+    command.args(["-append", "root=/dev/vda rw console=ttyS0 mitigations=off"]);
+    command
+}
+
+/// Disks appear in the host as /dev/vda, /dev/vdb, … in the order they are added.
+fn disk(command: &mut Command, path: &Path, options: &str) {
+    command.arg("-drive").arg(format!("file={},if=virtio,{options}", path.display()));
+}
+
+fn free_port() -> Result<u16> {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    Ok(probe.map_err(Error::file("find a free port on", "127.0.0.1"))?.port())
+}
+
+/// QEMU accepts connections before anybody inside listens: only a banner counts.
+fn greets(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(2)) else { return false };
+    let mut start = [0; 4];
+    let read = stream.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| stream.read_exact(&mut start));
+    read.is_ok() && &start == b"SSH-"
+}

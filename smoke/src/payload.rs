@@ -1,0 +1,88 @@
+//! What goes into the host, laid out as a directory and, for the host in QEMU, packed as a disk.
+//!
+//! ```text
+//! scenarios/          the scripts and their lib/
+//! bin/                the product's programs as far as they are built, firecracker, jailer
+//! kernels/NAME/       a kernel of banger's store
+//! images/NAME/        an image of banger's store
+//! ```
+//! A disk, because copying half a gigabyte by ssh into an emulated machine takes minutes and this takes seconds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::bounded;
+use crate::error::{Error, Result};
+use crate::fixture;
+use crate::host::machine::PAYLOAD_LABEL;
+use crate::layout::Layout;
+use crate::store::Kind;
+
+/// The product's programs.
+pub const PROGRAMS: [&str; 4] = ["banger", "bangerd", "bangerd-root", "banger-guest"];
+const LIMIT: Duration = Duration::from_secs(300);
+/// Sparse: only what is used is written.
+const DISK_SIZE: u64 = 16 << 30;
+
+/// What a payload is made of.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Directory with firecracker and jailer.
+    pub fixture: Option<PathBuf>,
+    /// Directory with `kernels/`.
+    pub kernels: Option<PathBuf>,
+    /// Directory with `images/`.
+    pub images: Option<PathBuf>,
+}
+
+/// The product's programs that are not built.
+pub fn missing_programs(layout: &Layout) -> Vec<&'static str> {
+    PROGRAMS.into_iter().filter(|name| !layout.program(name).is_file()).collect()
+}
+
+/// Lays everything out in `directory`, which is empty.
+pub fn assemble(layout: &Layout, parts: &Parts, directory: &Path) -> Result<()> {
+    let log = layout.logs().join("payload.log");
+    let programs = PROGRAMS.iter().map(|name| layout.program(name)).filter(|path| path.is_file());
+    let fixture = parts.fixture.iter().flat_map(|from| fixture::names().map(|name| from.join(name)));
+    let bin = directory.join("bin");
+    fs::create_dir(&bin).map_err(Error::file("make", &bin))?;
+    for program in programs.chain(fixture) {
+        copy(&program, &bin, &log)?;
+        let target = bin.join(program.file_name().unwrap_or_default());
+        fs::set_permissions(&target, PermissionsExt::from_mode(0o755))
+            .map_err(Error::file("make executable", &target))?;
+    }
+    copy(&layout.source("smoke/scenarios"), directory, &log)?;
+    for (store, kind) in [(&parts.kernels, Kind::Kernel), (&parts.images, Kind::Image)] {
+        if let Some(store) = store {
+            let shelf = directory.join(kind.shelf());
+            fs::create_dir(&shelf).map_err(Error::file("make", &shelf))?;
+            copy(&store.join(kind.shelf()).join(kind.default_name()), &shelf, &log)?;
+        }
+    }
+    Ok(())
+}
+
+/// Packs a directory as a file system in a file.
+pub fn pack(layout: &Layout, directory: &Path) -> Result<PathBuf> {
+    let disk = layout.run("payload.raw");
+    fs::File::create(&disk).and_then(|file| file.set_len(DISK_SIZE)).map_err(Error::file("make", &disk))?;
+    let mut command = bounded::command("mke2fs", LIMIT);
+    command.args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-L", PAYLOAD_LABEL]);
+    command.args(["-E", "root_owner=0:0,lazy_itable_init=1,nodiscard", "-d"]).arg(directory).arg(&disk);
+    // sbin is not on an ordinary user's PATH.
+    let path = std::env::var_os("PATH").unwrap_or_default().into_string().unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    bounded::succeed("packing the payload", &mut command, &layout.logs().join("payload.log"))?;
+    Ok(disk)
+}
+
+/// With holes, following no link out of the tree; contents may be shared with the source.
+fn copy(source: &Path, into: &Path, log: &Path) -> Result<()> {
+    let mut command = bounded::command("cp", LIMIT);
+    command.args(["-R", "--sparse=always", "--reflink=auto"]).arg(source).arg(into);
+    bounded::succeed(&format!("copying {}", source.display()), &mut command, log)
+}

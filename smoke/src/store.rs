@@ -1,0 +1,122 @@
+//! A kernel and an image of banger's own stores, made by the product on this machine and kept in `target/smoke/state`.
+//!
+//! The host under test has no way to the internet, so they are pulled out here and carried in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::bounded;
+use crate::digest;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::ui;
+
+/// The default kernel.
+pub const KERNEL: &str = "generic-6.12";
+/// The default image.
+pub const IMAGE: &str = "debian-bookworm";
+/// A bootstrap of a whole distribution, on a slow machine with a slow mirror.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+/// What is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `banger kernel pull`.
+    Kernel,
+    /// `banger image pull`.
+    Image,
+}
+
+impl Kind {
+    /// The product's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Image => "image",
+        }
+    }
+
+    /// Its directory in a state directory.
+    pub fn shelf(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernels",
+            Self::Image => "images",
+        }
+    }
+
+    /// The one that is used.
+    pub fn default_name(self) -> &'static str {
+        match self {
+            Self::Kernel => KERNEL,
+            Self::Image => IMAGE,
+        }
+    }
+}
+
+/// A directory with `kernels/` or `images/` that has the default one, pulled the first time.
+pub fn ensure(layout: &Layout, kind: Kind) -> Result<PathBuf> {
+    let sources = ["artifact", "artifact.rs", "catalog", "catalog.rs", "image", "image.rs", "kernel", "kernel.rs"];
+    let sources: Vec<PathBuf> = sources.iter().map(|part| layout.source(&format!("daemon/src/{part}"))).collect();
+    let home = layout.cache("state").join(digest::key(&sources)?);
+    let state = home.join("banger");
+    if !state.join(kind.shelf()).join(kind.default_name()).join("manifest.json").is_file() {
+        ui::step(&format!("pulling the {} {} (once)", kind.word(), kind.default_name()));
+        pull(layout, kind, &home)?;
+    }
+    Ok(state)
+}
+
+fn pull(layout: &Layout, kind: Kind, home: &Path) -> Result<()> {
+    for directory in [home, &home.join("home")] {
+        fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
+    }
+    // In /tmp: a socket's path must fit 108 bytes.
+    let runtime = tempfile::Builder::new().prefix("smoke-").tempdir_in("/tmp");
+    let runtime = Runtime(runtime.map_err(Error::file("make a directory in", "/tmp"))?);
+    let mut command = bounded::command(layout.program("banger"), LIMIT);
+    command.args([kind.word(), "pull", kind.default_name()]);
+    runtime.environment(&mut command, home);
+    let log = layout.logs().join(format!("{}-pull.log", kind.word()));
+    bounded::succeed(&format!("`banger {} pull {}`", kind.word(), kind.default_name()), &mut command, &log)
+}
+
+/// The runtime directory of a product started for a pull. Dropped, the daemon that came with it is told to end.
+struct Runtime(TempDir);
+
+impl Runtime {
+    fn environment(&self, command: &mut Command, home: &Path) {
+        command.env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.env("HOME", home.join("home")).env("XDG_STATE_HOME", home).env("XDG_RUNTIME_DIR", self.0.path());
+        command.env("XDG_CACHE_HOME", home.join("home/.cache")).env("XDG_CONFIG_HOME", home.join("home/.config"));
+    }
+
+    /// Processes that were started with this runtime directory.
+    fn processes(&self) -> Vec<Pid> {
+        let mark = format!("XDG_RUNTIME_DIR={}", self.0.path().display());
+        let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(std::result::Result::ok);
+        entries
+            .filter(|entry| {
+                let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+                environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+            })
+            .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+            .collect()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        for process in self.processes() {
+            // It may have ended meanwhile, which is what is wanted.
+            let _ = kill_process(process, Signal::TERM);
+        }
+    }
+}
