@@ -29,7 +29,7 @@ build: ## Build the four programs into target/release
 	@# Static: it runs as PID 1 of any image. An explicit --target keeps the flag away from build scripts.
 	@RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" \
 		$(CARGO) build --release -p banger-guest --target $(GUEST_TARGET)
-	@tools/copy-if-changed $(TARGET_DIR)/$(GUEST_TARGET)/release/banger-guest $(RELEASE)/banger-guest
+	@tools/copy-if-changed $(TARGET_DIR)/$(GUEST_TARGET)/release/banger-guest-program $(RELEASE)/banger-guest
 
 demo: install-deps build ## From nothing: run the tests of examples/hello-c in a fresh VM
 	@tools/demo $(RELEASE)/banger examples/hello-c

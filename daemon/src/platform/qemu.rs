@@ -14,6 +14,7 @@
 mod accel;
 mod arguments;
 mod disks;
+mod elf;
 mod error;
 mod initrd;
 mod kernel_command_line;

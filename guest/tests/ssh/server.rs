@@ -40,7 +40,7 @@ impl Server {
         };
         let file = directory.path().join("seed.pb");
         std::fs::write(&file, seed.encode_to_vec()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_banger-guest"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_banger-guest-program"))
             .arg("serve")
             .arg(&file)
             .arg("127.0.0.1:0")

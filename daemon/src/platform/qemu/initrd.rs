@@ -8,11 +8,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use banger_proto::failure::Kind;
 use banger_proto::guest::v1::Seed;
 use banger_proto::guest_contract::{INITRD_MODULES, SEED_PATH};
 use prost::Message as _;
 
-use super::error;
+use super::{elf, error};
 use crate::kernel::cpio::CpioWriter;
 use crate::platform::PlatformError;
 
@@ -61,6 +62,11 @@ pub fn remove(destination: &Path) -> Result<(), PlatformError> {
 fn write_new(destination: &Path, parts: &Parts<'_>) -> Result<(), PlatformError> {
     let guest_binary = std::fs::read(parts.guest_binary)
         .map_err(|source| error::on_path("cannot read the guest binary", parts.guest_binary, source))?;
+    if elf::needs_loader(&guest_binary) {
+        let attempt = format!("the guest binary {} is dynamically linked", parts.guest_binary.display());
+        return Err(error::plain(Kind::HostNotReady, attempt)
+            .hint("Build the static one with `make build`, or name it with `BANGER_GUEST_BINARY=/path/to/banger-guest`."));
+    }
     let mut modules = File::open(parts.modules_cpio)
         .map_err(|source| error::on_path("cannot read the kernel's early modules", parts.modules_cpio, source))?;
 
