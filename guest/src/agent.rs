@@ -23,7 +23,7 @@ use banger_proto::guest_contract::AGENT_SSH_PORT;
 use rustix::process::{Resource, Rlimit, WaitOptions};
 
 use self::milestones::Milestones;
-use crate::init::handover;
+use crate::init::handover::{self, End};
 use crate::ssh_server::{Settings, SshServer};
 use crate::syscalls::{self, Forked};
 use crate::{control, log, seed};
@@ -81,7 +81,14 @@ fn run() -> ExitCode {
             Some(seed) => start_ssh(seed, &milestones).await,
             None => None,
         };
+        // In a bare initramfs the server runs, but there is nothing to reach.
+        if ssh.is_some() && handed.outcome.end == End::System {
+            milestones.reachable();
+        }
         milestones.reached_end_of_init();
+        if handed.booted {
+            milestones.booted();
+        }
         tokio::spawn(milestones::watch_for_booted(milestones.clone()));
         match ssh {
             Some(ssh) => ssh.run().await,
@@ -94,10 +101,7 @@ fn run() -> ExitCode {
 async fn start_ssh(seed: &Seed, milestones: &Milestones) -> Option<SshServer> {
     let port = u16::try_from(seed.agent_ssh_port).ok().filter(|port| *port != 0).unwrap_or(AGENT_SSH_PORT);
     match SshServer::bind((Ipv4Addr::UNSPECIFIED, port).into(), settings(seed)).await {
-        Ok(server) => {
-            milestones.reachable();
-            Some(server)
-        }
+        Ok(server) => Some(server),
         Err(error) => {
             let reason = crate::init::chain(&error);
             log::failure(&format!("ssh: {reason}"));

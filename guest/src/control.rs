@@ -62,10 +62,10 @@ impl Control {
         match event {
             Event::Connected => {
                 self.buffer = FrameBuffer::default();
-                // The latest says everything the unsent ones would.
-                drop(self.milestones.take_unsent());
-                if let Some(latest) = self.milestones.latest() {
-                    self.tell(latest);
+                let unsent = self.milestones.take_unsent();
+                let told = if unsent.is_empty() { self.milestones.latest().into_iter().collect() } else { unsent };
+                for milestone in told {
+                    self.tell(milestone);
                 }
             }
             Event::Disconnected => self.buffer = FrameBuffer::default(),

@@ -23,7 +23,7 @@ use banger_proto::guest::v1::Seed;
 use banger_proto::guest_contract::{INITRD_MODULES, INITRD_MODULES_ORDER, SEED_PATH};
 use rustix::time::{ClockId, clock_gettime};
 
-use self::handover::Outcome;
+use self::handover::{End, Outcome};
 use crate::agent::milestones;
 use crate::seed::InvalidSeed;
 use crate::tree::{Links, Tree};
@@ -118,6 +118,7 @@ pub fn run() -> ExitCode {
         let reason = chain(&error);
         log::failure(&format!("{}: {reason}", error.stage()));
         outcome.failure = Some((error.stage().to_owned(), reason));
+        outcome.end = End::Nothing;
         handover::leave(Path::new("/"), seed.as_ref(), &outcome);
         switch::start_agent(Path::new("/proc/self/exe"));
     }

@@ -16,7 +16,7 @@ use banger_proto::guest::v1::{Milestone, MilestoneKind};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::control::power_off::{FirstProcess, first_process};
-use crate::init::handover::Outcome;
+use crate::init::handover::{self, Outcome};
 use crate::{log, stats};
 
 /// Where the agent listens for `banger-guest booted`.
@@ -146,7 +146,10 @@ fn listen(milestones: Arc<Milestones>) -> io::Result<()> {
     std::thread::Builder::new().name("booted".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
             match read_word(stream).as_deref() {
-                Some("booted") => milestones.booted(),
+                Some("booted") => {
+                    handover::remember_booted();
+                    milestones.booted();
+                }
                 Some(other) => {
                     if let Some((stage, reason)) = other.strip_prefix("failed ").and_then(|rest| rest.split_once(' ')) {
                         milestones.failed(stage, reason);
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn a_failure_that_did_not_stop_the_boot_is_told_and_then_kept_as_a_warning() {
         let failure = Some(("seed".to_owned(), "no space".to_owned()));
-        let milestones = Milestones::new(&Outcome { warnings: vec!["w".into()], failure });
+        let milestones = Milestones::new(&Outcome { warnings: vec!["w".into()], failure, ..Outcome::default() });
         milestones.reachable();
         milestones.reached_end_of_init();
         milestones.booted();

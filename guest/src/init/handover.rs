@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use banger_proto::guest::v1::{Milestone, Seed};
+use banger_proto::guest::v1::{Milestone, MilestoneKind, Seed};
 use banger_proto::guest_contract::GUEST_BINARY;
 use prost::Message;
 
@@ -15,6 +15,8 @@ use crate::log;
 
 const SEED: &str = "/run/banger/seed.pb";
 const OUTCOME: &str = "/run/banger/init.pb";
+/// Exists once the system is booted.
+const BOOTED: &str = "/run/banger/booted";
 
 /// How init went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +25,18 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// The first failed stage and why.
     pub failure: Option<(String, String)>,
+    /// What became of the boot.
+    pub end: End,
+}
+
+/// What became of the boot when init was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum End {
+    /// There is a system to use, whatever else went wrong.
+    #[default]
+    System,
+    /// There is only the initramfs.
+    Nothing,
 }
 
 impl Outcome {
@@ -38,12 +52,17 @@ impl Outcome {
 
     fn to_message(&self) -> Milestone {
         let (stage, reason) = self.failure.clone().unwrap_or_default();
-        Milestone { stage, reason, warnings: self.warnings.clone(), ..Milestone::default() }
+        let kind = match self.end {
+            End::System => MilestoneKind::Unspecified,
+            End::Nothing => MilestoneKind::Failed,
+        };
+        Milestone { kind: kind.into(), stage, reason, warnings: self.warnings.clone(), ..Milestone::default() }
     }
 
     fn from_message(message: Milestone) -> Self {
+        let end = if message.kind() == MilestoneKind::Failed { End::Nothing } else { End::System };
         let failure = (!message.stage.is_empty()).then_some((message.stage, message.reason));
-        Self { warnings: message.warnings, failure }
+        Self { warnings: message.warnings, failure, end }
     }
 }
 
@@ -54,6 +73,8 @@ pub struct Handed {
     pub seed: Option<Seed>,
     /// How init went.
     pub outcome: Outcome,
+    /// An earlier agent of this boot has seen the system booted.
+    pub booted: bool,
 }
 
 /// Leaves everything below `root`; failing is only noted, an agent without it still answers.
@@ -86,5 +107,11 @@ pub fn read() -> Handed {
             .and_then(|bytes| Milestone::decode(bytes.as_slice()).ok())
             .map(Outcome::from_message)
             .unwrap_or_default(),
+        booted: Path::new(BOOTED).exists(),
     }
+}
+
+/// Lets an agent started later know that the system is booted.
+pub fn remember_booted() {
+    let _ = fs::write(BOOTED, "");
 }
