@@ -39,6 +39,9 @@ const FRAMES_AHEAD: usize = 6;
 /// Entries in one part of the manifest; with the longest paths still far below the limit of a frame.
 const ENTRIES_A_PART: usize = 500;
 
+/// Most memory that conflicts told by a guest may take.
+const CONFLICT_BYTES: usize = 64 << 20;
+
 /// How far a prepare is. Totals can grow while it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PrepareProgress {
@@ -165,10 +168,15 @@ pub async fn prepare_with(
     let produced = producing.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
     link.send(&Request::Finish(produced.finish)).await?;
     let mut conflicts = Vec::new();
+    let mut conflict_bytes = 0;
     let done = loop {
         match link.reply().await? {
             Reply::Conflicts(part) => {
                 for conflict in part.conflicts {
+                    conflict_bytes += conflict.path.len();
+                    if conflict_bytes > CONFLICT_BYTES {
+                        return Err(PrepareError::Unexpected { expected: "fewer conflicts" });
+                    }
                     let reason = parse_conflict(conflict.reason());
                     let path = TreePath::parse(&conflict.path)
                         .map_err(|_| PrepareError::Unexpected { expected: "the path of a conflict" })?;

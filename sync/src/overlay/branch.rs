@@ -76,6 +76,16 @@ pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Re
     })
 }
 
+/// git writes `$Id: <name> $`, the library leaves the last space out. A file cannot contain its own name by
+/// itself, so every occurrence is an expanded one.
+fn space_after_ident(content: Vec<u8>, id: ObjectId) -> Vec<u8> {
+    let expanded = format!("$Id: {id}$");
+    if content.find(&expanded).is_none() {
+        return content;
+    }
+    content.replace(&expanded, format!("$Id: {id} $"))
+}
+
 /// The commit's own time, but never so late that the index would not be later.
 fn checkout_time(committed: i64) -> Mtime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
@@ -204,7 +214,7 @@ impl Checkout<'_> {
             path: path.as_bytes().to_vec(),
             source,
         })?;
-        Ok(content)
+        Ok(space_after_ident(content, id))
     }
 }
 

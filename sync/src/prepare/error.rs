@@ -11,6 +11,10 @@ use crate::overlay::OverlayError;
 use crate::pack::PackError;
 use crate::ssh::{ExitStatus, SessionError};
 
+/// How much of a guest's own words is repeated.
+const CHAIN: usize = 8;
+const CHARACTERS: usize = 500;
+
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
@@ -94,7 +98,10 @@ pub enum PrepareError {
 impl PrepareError {
     pub(super) fn from_guest(failure: SyncFailure) -> Self {
         let class = failure.class();
-        let chain = if failure.chain.is_empty() { vec!["the guest gave no reason".into()] } else { failure.chain };
+        let mut chain: Vec<String> = failure.chain.iter().take(CHAIN).map(|text| printable(text)).collect();
+        if chain.is_empty() {
+            chain.push("the guest gave no reason".into());
+        }
         Self::Guest { class, chain }
     }
 }
@@ -157,6 +164,17 @@ impl Classified for PrepareError {
     }
 }
 
+/// Text of a guest for a person's terminal: short, and without control characters.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .take(CHARACTERS)
+        .flat_map(|letter| {
+            let escaped = letter.is_control().then(|| letter.escape_default());
+            escaped.clone().into_iter().flatten().chain(escaped.is_none().then_some(letter))
+        })
+        .collect()
+}
+
 fn ended(status: Option<&ExitStatus>) -> String {
     match status {
         Some(ExitStatus::Code(127)) => "its program was not found".into(),
@@ -168,4 +186,15 @@ fn ended(status: Option<&ExitStatus>) -> String {
 
 fn said(output: &str) -> String {
     if output.trim().is_empty() { String::new() } else { format!(": {}", output.trim()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn a_guest_cannot_write_to_the_terminal() {
+        assert_eq!(printable("plain é\u{1b}[31m\n"), "plain é\\u{1b}[31m\\n");
+        assert_eq!(printable(&"x".repeat(9999)).len(), super::CHARACTERS);
+    }
 }

@@ -7,6 +7,7 @@ use banger_proto::guest::v1::{SyncReply, SyncRequest};
 use bytes::Bytes;
 
 use super::PrepareError;
+use super::error::printable;
 use crate::frames::{FRAME_LIMIT, PREAMBLE};
 use crate::ssh::{Connection, ExitStatus, SessionError, SessionEvent, SessionReader, SessionWriter};
 
@@ -71,8 +72,7 @@ impl Incoming {
         while seen.len() < PREAMBLE.len() {
             seen.extend_from_slice(&self.bytes().await?);
             if !seen.starts_with(&PREAMBLE[..seen.len().min(PREAMBLE.len())]) {
-                seen.truncate(WORDS);
-                return Err(PrepareError::Noise { text: String::from_utf8_lossy(&seen).into_owned() });
+                return Err(PrepareError::Noise { text: printable(&String::from_utf8_lossy(&seen)) });
             }
         }
         self.buffer.extend(&seen[PREAMBLE.len()..]);
@@ -112,6 +112,6 @@ impl Incoming {
     }
 
     fn gone(&self, status: Option<ExitStatus>) -> PrepareError {
-        PrepareError::ReceiverGone { status, output: String::from_utf8_lossy(&self.words).into_owned() }
+        PrepareError::ReceiverGone { status, output: printable(String::from_utf8_lossy(&self.words).trim()) }
     }
 }

@@ -17,6 +17,9 @@ use crate::overlay::config::push_value;
 use crate::overlay::{GuestGit, GuestHead};
 use crate::pack::{PackPlan, WrittenPack, write_pack};
 
+/// How many of the guest's commits are worth leaving out; more only cost time.
+const KNOWN_COMMITS: usize = 32;
+
 /// A small git file.
 struct Piece {
     role: GitRole,
@@ -44,7 +47,13 @@ impl Metadata {
         let pack = (!has_set && !welcome.git_moved).then(|| PackPlan {
             commit: git.commit,
             objects: git.objects.clone(),
-            known: welcome.commits.iter().filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok()).collect(),
+            known: welcome
+                .commits
+                .iter()
+                .rev()
+                .take(KNOWN_COMMITS)
+                .filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok())
+                .collect(),
         });
         let mut pieces = pieces(git, guest_path);
         pieces.retain(|piece| {

@@ -55,7 +55,7 @@ async fn a_receiver_cut_off_anywhere_leaves_every_file_old_or_new() {
         let overlay = observe(&repo.root, &options).unwrap();
         // The receiver dies by a signal once its input ends early, as after a crash it cannot clear up.
         let cut = format!(
-            "head -c {limit} | {} --root {} ; kill -9 $$",
+            "dd bs=64k count={limit} iflag=count_bytes status=none | {} --root {} ; kill -9 $$",
             shell_quote(RECEIVER),
             shell_quote(guest.to_str().unwrap())
         );
@@ -89,7 +89,7 @@ async fn a_killed_receiver_is_cleaned_up_after() {
     // Its input stops in the middle of the large file, without an end, and then it is killed.
     let pid_file = shell_quote(repo.place.path().join("pid").to_str().unwrap());
     let script = format!(
-        "( head -c 3000000; while ! ls {}/.banger-tmp-* >/dev/null 2>&1; do :; done; kill -9 $(cat {pid_file}) ) \
+        "( dd bs=64k count=3000000 iflag=count_bytes status=none; while ! ls {}/.banger-tmp-* >/dev/null 2>&1; do :; done; kill -9 $(cat {pid_file}) ) \
          | sh -c 'echo $$ > \"$1\"; shift; exec \"$@\"' sh {pid_file} {}",
         shell_quote(guest.to_str().unwrap()),
         command(&guest),

@@ -93,8 +93,21 @@ async fn a_reader_that_does_not_read_stops_the_command() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signals_reach_the_command_and_its_death_is_told() {
+async fn a_death_by_signal_is_told() {
     let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let (_writer, reader) = connection.exec("kill -USR1 $$", None).await.unwrap();
+    let (_, _, end) = bounded(collect(reader)).await;
+    assert_eq!(end, SessionEvent::Exit(ExitStatus::Signal("USR1".into())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_reach_the_command() {
+    let Some(sshd) = Sshd::start() else { return };
+    if sshd.target.user == "root" {
+        eprintln!("skipped: OpenSSH forwards no signals to sessions of root");
+        return;
+    }
     let connection = sshd.connect().await;
     let (writer, mut reader) = connection.exec("echo up; exec sleep 100", None).await.unwrap();
     assert_eq!(reader.next().await, SessionEvent::Stdout("up\n".into()));
@@ -163,8 +176,9 @@ async fn a_lost_connection_is_no_exit_status() {
     let Some(sshd) = Sshd::start() else { return };
     let connection = sshd.connect().await;
     // The session's own server process is the parent of its shell.
-    let (writer, mut reader) = connection.exec("echo up; kill -9 $PPID; sleep 100", None).await.unwrap();
+    let (writer, mut reader) = connection.exec("echo up; read x; kill -9 $PPID; exec sleep 20", None).await.unwrap();
     assert_eq!(bounded(reader.next()).await, SessionEvent::Stdout("up\n".into()));
+    writer.write(&b"now\n"[..]).await.unwrap();
     assert_eq!(bounded(reader.next()).await, SessionEvent::Closed);
     let gone = bounded(async {
         loop {
