@@ -84,6 +84,7 @@ fn run() -> ExitCode {
         // In a bare initramfs the server runs, but there is nothing to reach.
         if ssh.is_some() && handed.outcome.end == End::System {
             milestones.reachable();
+            log::landmark("reachable");
         }
         milestones.reached_end_of_init();
         if handed.booted {

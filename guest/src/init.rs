@@ -148,7 +148,7 @@ fn boot(outcome: &mut Outcome, kept: &mut Option<Seed>) -> Result<(), BootError>
         Err(_) => outcome.note_failure("network", "the thread panicked".to_owned()),
     }
     let applied = prepared?;
-    log::note("disks are mounted, the seed is written, the link is up");
+    log::landmark("disks are mounted, the seed is written, the link is up");
     outcome.warnings.extend(applied.warnings);
     if let Some(reason) = applied.failure {
         outcome.note_failure("seed", reason);

@@ -10,6 +10,12 @@ pub fn failure(text: &str) {
     write(3, text);
 }
 
+/// A point every boot passes. On the console even under `quiet`, so that `vm logs` of a guest that went
+/// silent shows how far it came.
+pub fn landmark(text: &str) {
+    write(3, text);
+}
+
 /// Something worth finding in `dmesg`.
 pub fn note(text: &str) {
     write(6, text);

@@ -148,6 +148,7 @@ fn listen(milestones: Arc<Milestones>) -> io::Result<()> {
             match read_word(stream).as_deref() {
                 Some("booted") => {
                     handover::remember_booted();
+                    log::landmark("booted");
                     milestones.booted();
                 }
                 Some(other) => {

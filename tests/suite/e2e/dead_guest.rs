@@ -17,7 +17,7 @@ fn a_guest_that_never_starts_is_kept_for_a_look_even_with_rm() {
 
     assert!(state_of(&env, "dead").is_some(), "the machine is kept: {outcome:?}");
     let logs = env.banger(["vm", "logs", "dead"]).finish().ok();
-    assert!(logs.text().contains("Linux version"), "the console shows the boot: {logs:?}");
+    assert!(logs.text().contains("Kernel panic"), "the console shows why: {logs:?}");
     env.banger(["vm", "show", "dead"]).finish().ok();
     delete_and_check(&env, "dead");
 }
@@ -25,7 +25,8 @@ fn a_guest_that_never_starts_is_kept_for_a_look_even_with_rm() {
 #[test]
 fn a_guest_whose_ssh_server_is_dead_is_reachable_but_not_booted() {
     let Some(env) = Env::ready(me()) else { return };
-    create(&env, "box", &[]);
+    // systemctl needs a system that has booted.
+    create(&env, "box", &["--wait", "booted"]);
     exec(&env, "box", &["systemctl", "mask", "ssh.service", "ssh.socket"]).ok();
     env.banger(["vm", "stop", "box"]).finish().ok();
 

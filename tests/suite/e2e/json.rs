@@ -55,7 +55,7 @@ fn json_keeps_its_keys() {
     let ports = ports["ports"].as_array().expect("a list").clone();
     assert!(ports.iter().any(|port| port["port"] == 22 && port["protocol"] == "tcp"), "{ports:?}");
     let logs = env.banger(["vm", "logs", "box"]).finish().ok();
-    assert!(logs.text().contains("Linux version"), "{logs:?}");
+    assert!(logs.text().contains("banger-guest: reachable"), "{logs:?}");
     delete_and_check(&env, "box");
 
     events_of_a_run(&env, text(repository.path()));
