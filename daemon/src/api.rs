@@ -8,6 +8,8 @@ mod operation;
 mod parse;
 mod render;
 mod system;
+#[cfg(test)]
+mod tests;
 mod vm;
 
 use std::sync::Arc;

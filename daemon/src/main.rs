@@ -1,5 +1,6 @@
 //! bangerd, the program: command line, log, exit code. What it does is in [`bangerd::startup`].
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use bangerd::args::Args;
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
     match startup::run(&args, &mut ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            tracing::error!(kind = failure.kind.name(), hints = ?failure.hints, "{failure}");
+            // The log and a person at a terminal read the same; nobody reading is no second failure.
+            let _ = std::io::stderr().write_all(startup::render(&failure).as_bytes());
             ready.announce_failure(&failure);
             ExitCode::from(failure.kind.exit_code())
         }

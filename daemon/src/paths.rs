@@ -219,9 +219,14 @@ impl Paths {
         self.state.join("bangerd.lock")
     }
 
+    /// Durable files of all VMs. A file system of its own may be mounted there.
+    pub fn vms(&self) -> PathBuf {
+        self.state.join("vms")
+    }
+
     /// Durable files of one VM: disks, console log, host key.
     pub fn vm(&self, id: &banger_proto::names::VmId) -> PathBuf {
-        self.state.join("vms").join(id.as_str())
+        self.vms().join(id.as_str())
     }
 
     /// Sockets of one VM. Short, so that socket paths fit 108 bytes.

@@ -125,6 +125,14 @@ async fn serve(args: &Args, opened: Opened, listener: StdListener, ready: &mut R
     served.map_err(|error| Failure::new(Kind::Internal, "serving the socket failed").caused_by(error.to_string()))
 }
 
+/// A failure as the command line shows its own.
+pub fn render(failure: &Failure) -> String {
+    let mut lines = vec![format!("error: {}", failure.chain[0])];
+    lines.extend(failure.chain[1..].iter().map(|cause| format!("  caused by: {cause}")));
+    lines.extend(failure.hints.iter().map(|hint| format!("  hint: {hint}")));
+    lines.join("\n") + "\n"
+}
+
 fn fail<E: Classified>(error: E) -> Failure {
     Failure::from_error(&error)
 }

@@ -38,7 +38,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// What SQLite said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Saying,
     },
     /// Written by a later version of banger.
     #[error("the store {} has schema version {found}, this bangerd knows only up to {known}", path.display())]
@@ -58,7 +58,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: rusqlite::Error,
+        source: Saying,
     },
     /// A stored value is not what this build writes.
     #[error("the store {} holds an unreadable value: {what}", path.display())]
@@ -75,6 +75,11 @@ pub enum StoreError {
         path: PathBuf,
     },
 }
+
+/// SQLite's words. Its own error repeats them in its source.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Saying(String);
 
 impl Classified for StoreError {
     fn kind(&self) -> Kind {

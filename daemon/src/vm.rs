@@ -25,11 +25,12 @@ pub mod spec;
 mod start;
 pub mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod wait;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use banger_proto::failure::Failure;
 use banger_proto::names::{ImageName, KernelName, VmId, VmName};
@@ -38,6 +39,9 @@ use tokio_util::task::TaskTracker;
 use driver::{Driver, DriverHandle, Origin, Snapshot};
 use host::Host;
 use record::{BootSource, VmRecord};
+
+/// How long drivers get to finish what they are in the middle of when the daemon ends.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// Every VM of this daemon. Clones share it.
 #[derive(Clone)]
@@ -137,7 +141,9 @@ impl Vms {
     pub async fn close(&self) {
         self.lock().clear();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(LET_GO, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some VMs are still being worked on; the next start takes up what is left");
+        }
     }
 
     fn handle(&self, id: &VmId) -> Result<DriverHandle, Failure> {

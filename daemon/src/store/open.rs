@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Job, Store, StoreError, migrate};
+use super::{Job, Saying, Store, StoreError, migrate};
 
 /// How long a statement waits for another process that looks into the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,14 +68,18 @@ pub(super) fn quick_check(connection: &Connection, path: &Path) -> Result<(), St
     if verdict == "ok" {
         return Ok(());
     }
-    Err(StoreError::Corrupted { path: path.to_owned(), source: verdict.into() })
+    Err(StoreError::Corrupted { path: path.to_owned(), source: Saying(verdict) })
 }
 
 pub(super) fn classify(source: rusqlite::Error, attempt: &str, path: &Path) -> StoreError {
     match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Corrupted { path: path.to_owned(), source: Box::new(source) }
+            StoreError::Corrupted { path: path.to_owned(), source: Saying(source.to_string()) }
         }
-        _ => StoreError::Sqlite { attempt: attempt.to_owned(), path: path.to_owned(), source },
+        _ => StoreError::Sqlite {
+            attempt: attempt.to_owned(),
+            path: path.to_owned(),
+            source: Saying(source.to_string()),
+        },
     }
 }

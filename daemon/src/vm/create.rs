@@ -69,7 +69,7 @@ pub enum CreateError {
     #[error(transparent)]
     Artifact(Failure),
     /// What it would boot from was removed while it was being created.
-    #[error("the image {:?} was deleted while the VM was being created", image.as_str())]
+    #[error("the image {:?} or its kernel was deleted while the VM was being created", image.as_str())]
     ImageGone {
         /// The image.
         image: ImageName,
@@ -179,7 +179,7 @@ impl Vms {
 
     /// Everything up to the row.
     async fn reserve(&self, request: CreateRequest, reporter: &Reporter) -> Result<DriverHandle, CreateError> {
-        spec::check_spec(&request.spec, &observe::host_limits(&self.host.paths.state)?)?;
+        spec::check_spec(&request.spec, &observe::host_limits(&self.host.paths.vms())?)?;
         spec::check_kernel_arguments(&request.kernel_arguments)?;
         spec::check_owner(&request.owner)?;
         if let Some(name) = &request.name
@@ -196,7 +196,7 @@ impl Vms {
         }
         // Between the look at the image and the row, nobody may delete it.
         let _in_use = self.artifact_use.read().await;
-        if !image.rootfs.exists() {
+        if !image.rootfs.exists() || !kernel.vmlinux.exists() {
             return Err(CreateError::ImageGone { image: image.name });
         }
         let reserving = self.reserving.lock().await;

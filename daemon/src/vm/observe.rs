@@ -9,15 +9,15 @@ use crate::platform::VmPlan;
 /// Enough for the lines that matter, small enough to be read at once.
 const TAIL_BYTES: u64 = 16 << 10;
 
-/// The host's CPUs, RAM, and the space left where `state` lies.
+/// The host's CPUs, RAM, and the space left where VMs are kept in `vms` (or will be, once it is made).
 ///
 /// # Errors
 /// The first look that failed, with what was looked at.
-pub fn host_limits(state: &Path) -> Result<HostLimits, ObserveError> {
+pub fn host_limits(vms: &Path) -> Result<HostLimits, ObserveError> {
     Ok(HostLimits {
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         memory_mib: memory_mib()?,
-        free_mib: free_mib(state)?,
+        free_mib: free_mib(if vms.exists() { vms } else { vms.parent().unwrap_or(vms) })?,
     })
 }
 

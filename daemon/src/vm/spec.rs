@@ -67,7 +67,7 @@ pub enum SpecError {
     },
     /// The host is full.
     #[error(
-        "the file system that keeps the VMs has {} free, a new VM needs at least {}",
+        "the file system that keeps the VMs has {} of free space, a new VM needs at least {}",
         size(*free_mib), size(FREE_MINIMUM_MIB)
     )]
     Full {

@@ -4,6 +4,6 @@
 mod cancel;
 mod crash;
 mod fault;
-mod harness;
+pub(crate) mod harness;
 mod lifecycle;
 mod waiting;

@@ -230,11 +230,13 @@ impl Wait<'_> {
             }
             let name = || snapshot.record.name.clone();
             tokio::select! {
+                // An ending daemon cancels its operations as well, and then nothing must be undone.
+                biased;
+                () = self.closing.cancelled() => return Err(Interruption::Final(WaitError::Closing { name: name() })),
                 changed = snapshots.changed() => if changed.is_err() {
                     return Err(Interruption::Final(WaitError::Closing { name: name() }));
                 },
                 () = tokio::time::sleep_until(deadline) => return Err(Interruption::Timeout { name: name() }),
-                () = self.closing.cancelled() => return Err(Interruption::Final(WaitError::Closing { name: name() })),
                 () = self.reporter.cancellation().cancelled() => {
                     return Err(Interruption::Final(WaitError::Cancelled { name: name() }));
                 }

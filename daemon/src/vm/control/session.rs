@@ -88,7 +88,7 @@ pub(super) async fn run(
                 Err(error) => {
                     // Half a frame of an earlier boot: a new connection starts clean.
                     tracing::warn!("the guest sent something that is not a frame: {error}");
-                    return end;
+                    return End::Barren;
                 }
             }
         }

@@ -108,6 +108,7 @@ impl Machine {
 
     /// Takes in an event. It has happened: if it cannot be saved, that is logged and the truth is kept in memory.
     pub(super) async fn note(&mut self, event: GuestEvent) {
+        let before = (self.record.clone(), self.guest.clone());
         self.guest.learn(&event);
         match event {
             GuestEvent::Heard => {}
@@ -124,7 +125,12 @@ impl Machine {
             }
             GuestEvent::Exited => self.note_exit(LifeEvent::Exited),
         }
-        self.save_or_log(IntentChange::Keep).await;
+        if before.0 != self.record {
+            self.save_or_log(IntentChange::Keep).await;
+        } else if before.1 != self.guest {
+            // A guest that repeats itself must not keep the disk busy.
+            self.publish();
+        }
     }
 
     fn note_reached(&mut self, report: &Report) {

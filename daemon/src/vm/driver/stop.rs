@@ -153,6 +153,7 @@ impl Machine {
         let mut deadline = std::pin::pin!(tokio::time::sleep(patience));
         loop {
             tokio::select! {
+                biased;
                 event = self.next_event() => {
                     let ended = event == GuestEvent::Exited;
                     self.note(event).await;
