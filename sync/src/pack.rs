@@ -1,4 +1,4 @@
-//! Makes the guest's objects: one pack of a commit's tree, without its history, and the pack's index.
+//! Makes the guest's objects: one pack of the trees of a few commits, without their history, and its index.
 //!
 //! Compressed data and deltas are copied from the host's packs where they can be. The index is written from
 //! what is known while writing, so nobody has to read the pack again.
@@ -24,7 +24,7 @@ use idx::{Indexed, render_index};
 pub struct PackPlan {
     /// A commit with its tree and everything in it, but not its parents.
     pub commit: Option<ObjectId>,
-    /// Further objects.
+    /// Further objects; of commits the trees as well.
     pub objects: Vec<ObjectId>,
     /// Commits whose trees the receiver has already.
     pub known: Vec<ObjectId>,

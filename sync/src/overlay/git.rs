@@ -54,9 +54,10 @@ pub struct GuestGit {
     pub head: GuestHead,
     /// The commit there.
     pub commit: Option<ObjectId>,
-    /// That commit has parents, which the guest does not get.
-    pub has_parents: bool,
-    /// Objects the index names beyond the commit's tree; missing ones that git does without are left out.
+    /// Commits whose parents the guest does not get, sorted: the content of `.git/shallow`.
+    pub shallow: Vec<ObjectId>,
+    /// The commit's parents, so that `git show` says what it says on the host, and what the index names
+    /// beyond the commit's tree; missing objects that git does without are left out.
     pub objects: Vec<ObjectId>,
     /// Name of the set of all objects.
     pub object_set: [u8; 32],
@@ -138,11 +139,23 @@ pub fn assemble(
 ) -> Result<GuestGit, OverlayError> {
     let failed =
         |source| OverlayError::Git { action: "read the commit", path: repository.git_dir().to_owned(), source };
-    let has_parents = match at.commit {
-        Some(id) => repository.find_commit(id).map_err(failed)?.parent_ids().next().is_some(),
-        None => false,
-    };
-    let objects = index_objects(repository, index);
+    let mut objects = index_objects(repository, index);
+    let mut shallow = Vec::new();
+    if let Some(id) = at.commit {
+        let parents = parents(repository, id).map_err(failed)?;
+        if can_send(repository, &parents) {
+            for parent in &parents {
+                if !self::parents(repository, *parent).map_err(failed)?.is_empty() {
+                    shallow.push(*parent);
+                }
+            }
+            objects.extend(parents);
+        } else {
+            shallow.push(id);
+        }
+        shallow.sort_unstable();
+        shallow.dedup();
+    }
     let mut name = blake3::Hasher::new();
     name.update(at.commit.as_ref().map_or(&[][..], |id| id.as_slice()));
     for id in &objects {
@@ -151,12 +164,23 @@ pub fn assemble(
     Ok(GuestGit {
         head: at.head,
         commit: at.commit,
-        has_parents,
+        shallow,
         objects,
         object_set: *name.finalize().as_bytes(),
         config: config::collect(repository),
         index: rendered,
     })
+}
+
+fn parents(repository: &gix::Repository, commit: ObjectId) -> Result<Vec<ObjectId>, gix::Error> {
+    let commit = repository.find_commit(commit)?;
+    Ok(commit.parent_ids().map(gix::Id::detach).collect())
+}
+
+/// A shallow clone ends somewhere, and a partial one may lack anything that is not checked out.
+fn can_send(repository: &gix::Repository, parents: &[ObjectId]) -> bool {
+    let partial = repository.config_snapshot().string("extensions.partialClone").is_some();
+    !partial && parents.iter().all(|id| repository.has_object(id))
 }
 
 /// Blobs of all stages and the trees the index remembers, sorted.

@@ -134,8 +134,9 @@ fn pieces(git: &GuestGit, guest_path: &str) -> Vec<Piece> {
     let piece =
         |role, bytes: &[u8]| Piece { role, name: String::new(), bytes: bytes.to_vec(), mtime: Mtime::default() };
     let mut pieces = Vec::new();
-    if let (Some(commit), true) = (git.commit, git.has_parents) {
-        pieces.push(piece(GitRole::Shallow, format!("{commit}\n").as_bytes()));
+    if !git.shallow.is_empty() {
+        let lines: String = git.shallow.iter().map(|commit| format!("{commit}\n")).collect();
+        pieces.push(piece(GitRole::Shallow, lines.as_bytes()));
     }
     let mut config = git.config.config.clone();
     if let Some(attributes) = &git.config.global_attributes

@@ -25,7 +25,9 @@ section git remote get-url origin
 others=
 [ "$1" = no ] || others=--others
 printf '\n=== content\n'
+# A directory stands here only where a tracked file was replaced by one; its content is untracked.
 git ls-files -z --cached $others --exclude-standard | sort -z -u |
+  xargs -0 sh -c 'for path; do [ -d "$path" ] && [ ! -L "$path" ] || printf "%s\0" "$path"; done' sh |
   tar --create --null --no-recursion --files-from - --format gnu --mtime @0 --owner 0 --group 0 --numeric-owner \
       --mode u=rwX,go= 2>/dev/null | sha256sum
 "#;
