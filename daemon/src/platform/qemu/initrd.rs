@@ -64,8 +64,9 @@ fn write_new(destination: &Path, parts: &Parts<'_>) -> Result<(), PlatformError>
         .map_err(|source| error::on_path("cannot read the guest binary", parts.guest_binary, source))?;
     if elf::needs_loader(&guest_binary) {
         let attempt = format!("the guest binary {} is dynamically linked", parts.guest_binary.display());
-        return Err(error::plain(Kind::HostNotReady, attempt)
-            .hint("Build the static one with `make build`, or name it with `BANGER_GUEST_BINARY=/path/to/banger-guest`."));
+        return Err(error::plain(Kind::HostNotReady, attempt).hint(
+            "Build the static one with `make build`, or name it with `BANGER_GUEST_BINARY=/path/to/banger-guest`.",
+        ));
     }
     let mut modules = File::open(parts.modules_cpio)
         .map_err(|source| error::on_path("cannot read the kernel's early modules", parts.modules_cpio, source))?;

@@ -24,7 +24,7 @@ pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,re
 /// The oldest QEMU this is written against.
 const OLDEST_QEMU: (u32, u32) = (7, 2);
 /// Where administrators' tools live; users often lack these in PATH.
-const MORE_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
+const MORE_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
 /// A QEMU that was asked what it can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
