@@ -92,6 +92,14 @@ pub enum Error {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A store without what is needed.
+    #[error("there is no finished {name} in {shelf}")]
+    NotInStore {
+        /// What was looked for.
+        name: &'static str,
+        /// Where.
+        shelf: PathBuf,
+    },
     /// `--local` on a machine that is no supported host.
     #[error("this machine is no supported host: {reason}")]
     Unsupported {

@@ -3,8 +3,8 @@
 //! ```text
 //! scenarios/          the scripts and their lib/
 //! bin/                the product's programs as far as they are built, firecracker, jailer
-//! kernels/NAME/       a kernel of banger's store
-//! images/NAME/        an image of banger's store
+//! kernels/NAME@BUILD/ a kernel, as it lies in banger's store
+//! images/NAME@BUILD/  an image, likewise
 //! ```
 //! A disk, because copying half a gigabyte by ssh into an emulated machine takes minutes and this takes seconds.
 
@@ -31,10 +31,10 @@ const DISK_SIZE: u64 = 16 << 30;
 pub struct Parts {
     /// Directory with firecracker and jailer.
     pub fixture: Option<PathBuf>,
-    /// Directory with `kernels/`.
-    pub kernels: Option<PathBuf>,
-    /// Directory with `images/`.
-    pub images: Option<PathBuf>,
+    /// A kernel's directory in a store.
+    pub kernel: Option<PathBuf>,
+    /// An image's directory in a store.
+    pub image: Option<PathBuf>,
 }
 
 /// The product's programs that are not built.
@@ -56,14 +56,24 @@ pub fn assemble(layout: &Layout, parts: &Parts, directory: &Path) -> Result<()> 
             .map_err(Error::file("make executable", &target))?;
     }
     copy(&layout.source("smoke/scenarios"), directory, &log)?;
-    for (store, kind) in [(&parts.kernels, Kind::Kernel), (&parts.images, Kind::Image)] {
-        if let Some(store) = store {
+    for (artifact, kind) in [(&parts.kernel, Kind::Kernel), (&parts.image, Kind::Image)] {
+        if let Some(artifact) = artifact {
             let shelf = directory.join(kind.shelf());
             fs::create_dir(&shelf).map_err(Error::file("make", &shelf))?;
-            copy(&store.join(kind.shelf()).join(kind.default_name()), &shelf, &log)?;
+            copy(artifact, &shelf, &log)?;
         }
     }
     Ok(())
+}
+
+impl Parts {
+    /// What [`assemble`] names the kernel and the image; empty for what there is not.
+    pub fn names(&self) -> [String; 2] {
+        [(&self.kernel, Kind::Kernel), (&self.image, Kind::Image)].map(|(artifact, kind)| {
+            let name = artifact.as_ref().and_then(|path| path.file_name());
+            name.map_or_else(String::new, |name| format!("{}/{}", kind.shelf(), name.to_string_lossy()))
+        })
+    }
 }
 
 /// Packs a directory as a file system in a file.

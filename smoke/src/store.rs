@@ -58,17 +58,30 @@ impl Kind {
     }
 }
 
-/// A directory with `kernels/` or `images/` that has the default one, pulled the first time.
+/// The directory of the default one, pulled the first time.
 pub fn ensure(layout: &Layout, kind: Kind) -> Result<PathBuf> {
     let sources = ["artifact", "artifact.rs", "catalog", "catalog.rs", "image", "image.rs", "kernel", "kernel.rs"];
     let sources: Vec<PathBuf> = sources.iter().map(|part| layout.source(&format!("daemon/src/{part}"))).collect();
     let home = layout.cache("state").join(digest::key(&sources)?);
     let state = home.join("banger");
-    if !state.join(kind.shelf()).join(kind.default_name()).join("manifest.json").is_file() {
+    if find(&state, kind).is_err() {
         ui::step(&format!("pulling the {} {} (once)", kind.word(), kind.default_name()));
         pull(layout, kind, &home)?;
     }
-    Ok(state)
+    find(&state, kind)
+}
+
+/// The directory of the default one in a state directory: `kernels/NAME`, or the newest `kernels/NAME@BUILD`.
+pub fn find(state: &Path, kind: Kind) -> Result<PathBuf> {
+    let (shelf, name) = (state.join(kind.shelf()), kind.default_name());
+    let builds = format!("{name}@");
+    let entries = fs::read_dir(&shelf).into_iter().flatten().filter_map(std::result::Result::ok);
+    let found = entries.filter(|entry| {
+        let directory = entry.file_name().to_string_lossy().into_owned();
+        (directory == name || directory.starts_with(&builds)) && entry.path().join("manifest.json").is_file()
+    });
+    // Builds are named so that the newest sorts last.
+    found.map(|entry| entry.path()).max().ok_or(Error::NotInStore { name, shelf })
 }
 
 fn pull(layout: &Layout, kind: Kind, home: &Path) -> Result<()> {
@@ -118,5 +131,25 @@ impl Drop for Runtime {
             // It may have ended meanwhile, which is what is wanted.
             let _ = kill_process(process, Signal::TERM);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_finished_build_is_found() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(find(state.path(), Kind::Kernel).is_err());
+        for (name, finished) in [("@01", true), ("@02", true), ("@03", false), ("-cloud@09", true)] {
+            let directory = state.path().join(format!("kernels/{KERNEL}{name}"));
+            fs::create_dir_all(&directory).unwrap();
+            if finished {
+                fs::write(directory.join("manifest.json"), "{}").unwrap();
+            }
+        }
+        assert!(find(state.path(), Kind::Kernel).unwrap().ends_with(format!("{KERNEL}@02")));
     }
 }

@@ -1,28 +1,27 @@
 //! One run: gather what goes in, bring up the host, run the scenarios, report. A scenario's failure stops no other.
 
-use std::collections::BTreeMap;
-use std::fs;
+mod perform;
+
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::args::{Given, Run};
-use crate::bounded::{self, Ended};
+use crate::bounded;
 use crate::error::Result;
 use crate::fixture;
 use crate::host::{image, machine::Machine};
 use crate::layout::{Layout, empty};
 use crate::payload::{self, Parts};
 use crate::place::Place;
-use crate::report::{self, Host, Outcome, Ran, Report};
-use crate::scenario::{self, Need, Scenario, Stage, User};
+use crate::report::{Host, Ran, Report};
+use crate::scenario::{self, Need, Scenario, User};
 use crate::store::{self, Kind};
 use crate::ui;
 
+use perform::{STEP_LIMIT, Stand, failed};
+
 /// For all scenarios together.
 const RUN_LIMIT: Duration = Duration::from_secs(3600);
-/// For what is done around a scenario.
-const STEP_LIMIT: Duration = Duration::from_secs(90);
-/// A scenario that says why it cannot be tried exits with this, as in automake.
-const SKIPPED: i32 = 77;
 
 /// Runs what was asked for; true if all is well.
 pub fn run(layout: &Layout, asked: &Run) -> Result<bool> {
@@ -32,7 +31,8 @@ pub fn run(layout: &Layout, asked: &Run) -> Result<bool> {
     let place = if asked.local { local(layout, &parts, &asked.owner) } else { boot(layout, &parts) };
     let report = match place {
         Ok(place) => {
-            let report = Report { host: Some(host(&place)), scenarios: run_all(layout, &place, &scenarios, &lacking) };
+            let stand = Stand { layout, place: &place, names: parts.names(), is_remembered: Cell::new(false) };
+            let report = Report { host: Some(host(&place)), scenarios: run_all(&stand, &scenarios, &lacking) };
             keep_journal(layout, &place);
             report
         }
@@ -55,7 +55,11 @@ pub fn gather(layout: &Layout, given: &Given, needs: &[Need]) -> Result<(Parts, 
         if !needs.contains(&need) {
             return None;
         }
-        match given.store.clone().map_or_else(|| store::ensure(layout, kind), Ok) {
+        let found = match &given.store {
+            Some(state) => store::find(state, kind),
+            None => store::ensure(layout, kind),
+        };
+        match found {
             Ok(directory) => Some(directory),
             Err(error) => {
                 ui::problem(&error);
@@ -64,13 +68,13 @@ pub fn gather(layout: &Layout, given: &Given, needs: &[Need]) -> Result<(Parts, 
             }
         }
     };
-    let (kernels, images) = (store(Need::Kernel, Kind::Kernel), store(Need::Image, Kind::Image));
+    let (kernel, image) = (store(Need::Kernel, Kind::Kernel), store(Need::Image, Kind::Image));
     let missing = payload::missing_programs(layout);
     if !missing.is_empty() {
         lacking.push((Need::Programs, format!("not built: {} (run `make build`)", missing.join(", "))));
     }
     let fixture = Some(given.fixture.clone().map_or_else(|| fixture::ensure(layout), Ok)?);
-    Ok((Parts { fixture, kernels, images }, lacking))
+    Ok((Parts { fixture, kernel, image }, lacking))
 }
 
 /// The host in QEMU, with the payload in it.
@@ -97,79 +101,20 @@ fn needs_of(scenarios: &[Scenario]) -> Vec<Need> {
     scenarios.iter().flat_map(|scenario| scenario.needs.iter().copied()).collect()
 }
 
-fn run_all(layout: &Layout, place: &Place, scenarios: &[Scenario], lacking: &[(Need, String)]) -> Vec<Ran> {
+fn run_all(stand: &Stand<'_>, scenarios: &[Scenario], lacking: &[(Need, String)]) -> Vec<Ran> {
+    let layout = stand.layout;
     let deadline = Instant::now() + RUN_LIMIT;
     let one = |scenario: &Scenario| {
         let lack = lacking.iter().find(|(need, _)| scenario.needs.contains(need));
         let ran = match lack {
             Some((_, reason)) => failed(layout, scenario, reason.clone()),
             None if Instant::now() > deadline => failed(layout, scenario, "the whole run took too long".to_owned()),
-            None => {
-                run_one(layout, place, scenario).unwrap_or_else(|error| failed(layout, scenario, error.to_string()))
-            }
+            None => stand.perform(scenario).unwrap_or_else(|error| failed(layout, scenario, error.to_string())),
         };
         ui::ran(&ran);
         ran
     };
     scenarios.iter().map(one).collect()
-}
-
-fn run_one(layout: &Layout, place: &Place, scenario: &Scenario) -> Result<Ran> {
-    let log = layout.logs().join(format!("{}.log", scenario.name));
-    let payload = place.payload().display().to_string();
-    let leaks = |verb: &str, snapshot: &str| {
-        let script = format!("bash {payload}/scenarios/lib/leaks {verb} {snapshot}");
-        bounded::run(&mut place.command(User::Root, STEP_LIMIT, &script), &log)
-    };
-    // What the install stage changes must be gone after the uninstall stage; every other scenario cleans up itself.
-    let (remember, compare) = match scenario.stage {
-        Stage::Host | Stage::Daily => (Some(scenario.name.as_str()), Some(scenario.name.as_str())),
-        Stage::Install => (Some("installation"), None),
-        Stage::Uninstall => (None, Some("installation")),
-    };
-    if let Some(snapshot) = remember {
-        leaks("remember", snapshot)?;
-    }
-    let started = Instant::now();
-    let script = format!(
-        "export SMOKE={payload} SMOKE_OWNER={owner} SMOKE_KERNEL={payload}/kernels/{kernel} \
-         SMOKE_IMAGE={payload}/images/{image}; timeout --kill-after=10 {limit} bash {payload}/scenarios/{name}.sh",
-        owner = place.owner(),
-        kernel = store::KERNEL,
-        image = store::IMAGE,
-        limit = scenario.limit.as_secs(),
-        name = scenario.name,
-    );
-    let ended = bounded::run(&mut place.command(scenario.runs_as, scenario.limit + STEP_LIMIT, &script), &log)?;
-    let seconds = started.elapsed().as_secs_f64();
-    let printed = bounded::end(&log);
-    let left = match compare {
-        Some(snapshot) => leaks("compare", snapshot)? != Ended::With(0),
-        None => false,
-    };
-    let (outcome, reason) = match ended {
-        Ended::With(0) if left => (Outcome::Failed, Some(bounded::end(&log))),
-        Ended::With(0) => (Outcome::Passed, None),
-        Ended::With(SKIPPED) => (Outcome::Skipped, printed.lines().last().map(str::to_owned)),
-        Ended::With(status) => (Outcome::Failed, Some(format!("{printed}\nexit status {status}"))),
-        Ended::AtTheLimit => (Outcome::Failed, Some(format!("{printed}\nnot within {} s", scenario.limit.as_secs()))),
-    };
-    let text = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let measurements = report::measurements(&text);
-    Ok(Ran { outcome, seconds, reason, measurements, ..failed(layout, scenario, String::new()) })
-}
-
-fn failed(layout: &Layout, scenario: &Scenario, reason: String) -> Ran {
-    Ran {
-        name: scenario.name.clone(),
-        claim: scenario.claim.clone(),
-        user: scenario.runs_as.name(),
-        outcome: Outcome::Failed,
-        seconds: 0.0,
-        reason: Some(reason),
-        measurements: BTreeMap::new(),
-        log: layout.logs().join(format!("{}.log", scenario.name)),
-    }
 }
 
 fn host(place: &Place) -> Host {

@@ -25,7 +25,7 @@ raw_config() {
   }' >"$1"
 }
 
-# raw_init FILE MARKER: says MARKER and what the disk begins with, writes to the disk, ends the machine.
+# raw_init FILE MARKER [SECONDS]: says MARKER and what the disk begins with, writes to the disk, stays, ends the machine.
 raw_init() {
   cat >"$1" <<INIT
 #!/bin/busybox sh
@@ -38,6 +38,7 @@ b=/bin/busybox
 \$b echo "written by the guest" | \$b dd of=/dev/vda bs=512 seek=1 conv=fsync 2>/dev/null
 \$b echo "$2 up=\$(\$b cut -d' ' -f1 /proc/uptime)"
 \$b sync
+\$b sleep ${3:-0}
 \$b reboot -f
 INIT
 }

@@ -3,6 +3,7 @@
 #
 #   leaks_observe DIR          writes one sorted file per kind of object into DIR
 #   leaks_remember NAME        keeps what there is now
+#   leaks_keep NAME            the same, unless that name has been kept before
 #   leaks_compare NAME         fails, and says what differs, unless within LEAKS_PATIENCE seconds nothing does
 #
 # What comes and goes without banger is left out: kernel threads, udev's workers, and the sessions of whoever looks.
@@ -47,16 +48,23 @@ leaks_processes() {
 leaks_kinds=(links addresses routes namespaces forwarding dm loops rules mounts cgroups units sockets resolver processes)
 
 leaks_observe() {
-  local kind
+  local kind pids=()
   mkdir -p "$1"
+  # All at once: under emulation each of these programs takes a good part of a second.
   for kind in "${leaks_kinds[@]}"; do
-    "leaks_$kind" | LC_ALL=C sort >"$1/$kind"
+    "leaks_$kind" | LC_ALL=C sort >"$1/$kind" &
+    pids+=($!)
   done
+  wait "${pids[@]}"
 }
 
 leaks_remember() {
   rm -rf "${LEAKS_DIRECTORY:?}/$1"
   leaks_observe "$LEAKS_DIRECTORY/$1"
+}
+
+leaks_keep() {
+  [ -d "$LEAKS_DIRECTORY/$1" ] || leaks_remember "$1"
 }
 
 leaks_compare() {

@@ -37,6 +37,7 @@ pub struct Machine {
     /// Power-on until systemd has nothing left to start.
     pub until_running: Duration,
     console: PathBuf,
+    log: PathBuf,
 }
 
 impl Machine {
@@ -61,7 +62,8 @@ impl Machine {
         let qemu = qemu.map_err(|source| Error::Start { program: "qemu-system-x86_64".to_owned(), source })?;
         let reach = Reach::new(port, image)?;
         let none = Duration::ZERO;
-        let mut machine = Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console };
+        let mut machine =
+            Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console, log: log_path };
 
         machine.wait_for_ssh(started + UP_LIMIT)?;
         machine.until_ssh = started.elapsed();
@@ -78,7 +80,8 @@ impl Machine {
     fn wait_for_ssh(&mut self, deadline: Instant) -> Result<()> {
         while !greets(self.reach.port) {
             if let Ok(Some(status)) = self.qemu.try_wait() {
-                return Err(self.is_down(format!("QEMU ended with {status} (see qemu.log)")));
+                let said = bounded::end(&self.log);
+                return Err(self.is_down(format!("QEMU ended with {status}, saying\n{said}")));
             }
             if Instant::now() > deadline {
                 return Err(self.is_down(format!("no sshd within {} s", UP_LIMIT.as_secs())));
