@@ -126,7 +126,10 @@ impl Classified for OverlayError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Missing { .. } | Self::Path { .. } => Vec::new(),
+            Self::Missing { path } => {
+                vec![format!("See what is there with `ls {}`.", path.parent().unwrap_or(path).display())]
+            }
+            Self::Path { .. } => vec!["See the paths git tracks with `git ls-files`.".into()],
             Self::NotARepository { path } => {
                 vec![format!("Make it one with `git init {}`.", path.display())]
             }

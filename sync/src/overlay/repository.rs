@@ -4,6 +4,8 @@
 //! does not know are misleading.
 
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use gix::ThreadSafeRepository;
@@ -29,6 +31,7 @@ pub fn open(path: &Path) -> Result<Opened, OverlayError> {
     }
     let start = path.canonicalize().map_err(|_| OverlayError::Missing { path: path.to_owned() })?;
     let Ok((found, _)) = gix::discover::upwards(&start) else {
+        refuse_unreadable(&start)?;
         return Err(OverlayError::NotARepository { path: path.to_owned() });
     };
     let (git_dir, _) = found.into_repository_and_work_tree_directories();
@@ -41,6 +44,18 @@ pub fn open(path: &Path) -> Result<Opened, OverlayError> {
     let Some(work_dir) = repository.work_dir() else { return Err(OverlayError::Bare { path: git_dir }) };
     let root = work_dir.canonicalize().map_err(|_| OverlayError::Missing { path: work_dir.to_owned() })?;
     Ok(Opened { repository, root })
+}
+
+/// A `.git` that may not be looked into is not the same as none.
+fn refuse_unreadable(start: &Path) -> Result<(), OverlayError> {
+    for git in start.ancestors().map(|directory| directory.join(".git")) {
+        if let Err(source) = fs::metadata(git.join("HEAD"))
+            && source.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Err(OverlayError::Io { action: "read", path: git.into_os_string().into_vec(), source });
+        }
+    }
+    Ok(())
 }
 
 fn refuse_unknown_formats(git_dir: &Path) -> Result<(), OverlayError> {

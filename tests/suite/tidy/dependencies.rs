@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["proto", "sync"]),
     ("tests", &["proto", "generate"]),
     ("tests/generate", &[]),
+    ("smoke", &[]),
 ];
 
 /// What our packages are called → the directory name used above.
@@ -27,6 +28,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("banger", "cli"),
     ("banger-tests", "tests"),
     ("banger-generate", "generate"),
+    ("banger-smoke", "smoke"),
 ];
 
 #[test]
