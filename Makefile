@@ -23,7 +23,8 @@ install-deps: ## Install the distribution packages banger and its tests need (on
 	@tools/install-deps
 
 build: ## Build the four programs into target/release
-	@$(CARGO) build --release -p banger -p bangerd
+	@# The whole workspace: the tests need the same features of every dependency, and build them only once.
+	@$(CARGO) build --release --workspace
 	@# Alone, so that no other crate's features can reach the privileged program.
 	@$(CARGO) build --release -p bangerd-root
 	@# Static: it runs as PID 1 of any image. An explicit --target keeps the flag away from build scripts.
@@ -39,7 +40,7 @@ test: build ## Run every test, the end-to-end suite (real VMs) included
 
 lint: ## Formatting, clippy with warnings denied, shellcheck where installed
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	@$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	@tools/lint-shell
 
 fmt: ## Format the Rust sources
