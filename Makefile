@@ -23,8 +23,8 @@ install-deps: ## Install the distribution packages banger and its tests need (on
 	@tools/install-deps
 
 build: ## Build the four programs into target/release
-	@# The whole workspace: the tests need the same features of every dependency, and build them only once.
-	@$(CARGO) build --release --workspace
+	@# Only what a user runs: the tests' own dependencies would double the first build.
+	@$(CARGO) build --release -p banger -p bangerd
 	@# Alone, so that no other crate's features can reach the privileged program.
 	@$(CARGO) build --release -p bangerd-root
 	@# Static: it runs as PID 1 of any image. An explicit --target keeps the flag away from build scripts.
