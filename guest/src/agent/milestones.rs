@@ -129,7 +129,7 @@ pub async fn watch_for_booted(milestones: Arc<Milestones>) {
         FirstProcess::Ourselves if milestones.state().failed.is_none() => milestones.booted(),
         FirstProcess::Ourselves => {}
         // Asked again later: systemd may not have replaced our init yet.
-        FirstProcess::Systemd | FirstProcess::Other => {
+        FirstProcess::Systemd | FirstProcess::Other | FirstProcess::Starting => {
             tokio::time::sleep(SILENT_INIT_BOOTS_WITHIN).await;
             if first_process() == FirstProcess::Other {
                 milestones.booted();

@@ -16,7 +16,7 @@ use rustix::net::SocketFlags;
 use crate::syscalls;
 
 /// A port without a host is looked at this often.
-const HUNG_UP_POLL: Duration = Duration::from_millis(50);
+const HUNG_UP_POLL: Duration = Duration::from_millis(20);
 /// A host that does not read for this long is gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 /// The port's driver may still be probing.
@@ -91,9 +91,17 @@ impl Link for Port {
             let hung_up = stream.contains(PollFlags::HUP);
             if hung_up == self.connected {
                 self.connected = !hung_up;
-                return if hung_up { Event::Disconnected } else { Event::Connected };
+                if hung_up {
+                    // What the dead host left unread must not precede the next host's first frame.
+                    while read(self.descriptor.as_fd()).is_ok_and(|bytes| !bytes.is_empty()) {}
+                    return Event::Disconnected;
+                }
+                return Event::Connected;
             }
-            if stream.contains(PollFlags::IN)
+            // A host's first bytes can be here before the news that it is. Answered now, the answer would be
+            // lost; they wait until the hang-up is over.
+            if !hung_up
+                && stream.contains(PollFlags::IN)
                 && let Ok(bytes) = read(self.descriptor.as_fd())
                 && !bytes.is_empty()
             {

@@ -15,6 +15,11 @@ const INIT_LIMIT: Duration = Duration::from_secs(30);
 /// How long processes may take to end where banger-guest is the init.
 const PROCESS_LIMIT: Duration = Duration::from_secs(3);
 
+/// What the kernel calls /init of the initramfs once that is no longer anybody's root.
+const INITRAMFS_PROGRAM: [&str; 3] = ["/init", "/init (deleted)", "(unreachable)/init"];
+/// Made when systemd has begun to listen; before, it has started nothing and hears nothing.
+const SYSTEMD_SERVES: &str = "/run/systemd/private";
+
 /// Which program is pid 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstProcess {
@@ -24,16 +29,21 @@ pub enum FirstProcess {
     Ourselves,
     /// busybox, OpenRC, sysvinit or something else.
     Other,
+    /// Still the initramfs' banger-guest, about to become one of the others.
+    Starting,
 }
 
-/// Looks at /proc/1. While our init has not handed over yet it counts as [`FirstProcess::Other`].
+/// Looks at /proc/1.
 pub fn first_process() -> FirstProcess {
     let name = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
     let line = std::fs::read("/proc/1/cmdline").unwrap_or_default();
-    if name.trim() == "systemd" || std::fs::read_link("/proc/1/exe").is_ok_and(|exe| exe.ends_with("systemd")) {
+    let program = std::fs::read_link("/proc/1/exe").unwrap_or_default();
+    if name.trim() == "systemd" || program.ends_with("systemd") {
         FirstProcess::Systemd
     } else if line.split(|byte| *byte == 0).nth(1) == Some(b"stay".as_slice()) {
         FirstProcess::Ourselves
+    } else if INITRAMFS_PROGRAM.iter().any(|path| program == Path::new(path)) {
+        FirstProcess::Starting
     } else {
         FirstProcess::Other
     }
@@ -66,21 +76,33 @@ impl PowerOff {
 }
 
 fn end_machine() {
-    let asked = match first_process() {
-        FirstProcess::Systemd => syscalls::kill(1, syscalls::systemd_power_off_signal()),
-        FirstProcess::Ourselves => {
-            end_processes();
-            force();
-            return;
+    let deadline = Instant::now() + INIT_LIMIT;
+    let mut pause = Duration::from_millis(200);
+    let mut asked_other = false;
+    // Normally the machine is off before this ends. It asks again because an init that is only starting
+    // ignores signals.
+    while Instant::now() < deadline {
+        match first_process() {
+            FirstProcess::Systemd if !Path::new(SYSTEMD_SERVES).exists() => break,
+            FirstProcess::Ourselves => break,
+            FirstProcess::Systemd => note(syscalls::kill(1, syscalls::systemd_power_off_signal())),
+            FirstProcess::Other if !asked_other => {
+                note(ask_other_init());
+                asked_other = true;
+            }
+            FirstProcess::Other | FirstProcess::Starting => {}
         }
-        FirstProcess::Other => ask_other_init(),
-    };
-    match asked {
-        // Normally the machine is off before this ends.
-        Ok(()) => std::thread::sleep(INIT_LIMIT),
-        Err(error) => log::failure(&format!("cannot ask the init to power off: {error}")),
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(5));
     }
+    end_processes();
     force();
+}
+
+fn note(asked: std::io::Result<()>) {
+    if let Err(error) = asked {
+        log::failure(&format!("cannot ask the init to power off: {error}"));
+    }
 }
 
 /// busybox' init powers off at SIGUSR2; sysvinit reads a pipe, which its own tool knows to write.
