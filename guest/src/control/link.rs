@@ -19,6 +19,8 @@ use crate::syscalls;
 const HUNG_UP_POLL: Duration = Duration::from_millis(20);
 /// A host that does not read for this long is gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// A host that replaces another does so within this time.
+const CHANGE_LIMIT: Duration = Duration::from_millis(300);
 /// The port's driver may still be probing.
 const APPEARANCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -33,12 +35,14 @@ pub enum Event {
     Bytes(Vec<u8>),
     /// The wake descriptor was written to.
     Woken,
+    /// Nothing, for as long as the caller wanted to wait.
+    Quiet,
 }
 
 /// One way to reach the host.
 pub trait Link {
-    /// Blocks until something happens.
-    fn wait(&mut self, wake: Option<&OwnedFd>) -> Event;
+    /// Blocks until something happens, or for `limit` while a host is there.
+    fn wait(&mut self, wake: Option<&OwnedFd>, limit: Option<Duration>) -> Event;
     /// Sends bytes if a host is there.
     fn send(&mut self, bytes: &[u8]);
     /// A host is there.
@@ -83,20 +87,17 @@ struct Port {
 }
 
 impl Link for Port {
-    fn wait(&mut self, wake: Option<&OwnedFd>) -> Event {
+    fn wait(&mut self, wake: Option<&OwnedFd>, limit: Option<Duration>) -> Event {
         loop {
             // A host's arrival is the absence of a hang-up: an idle port must not be waited for then.
-            let limit = if self.connected { None } else { Some(Duration::ZERO) };
-            let Ready { stream, woken } = ready(Some(self.descriptor.as_fd()), wake, limit);
+            let patience = if self.connected { limit } else { Some(Duration::ZERO) };
+            let Ready { stream, woken } = ready(Some(self.descriptor.as_fd()), wake, patience);
             let hung_up = stream.contains(PollFlags::HUP);
             if hung_up == self.connected {
                 self.connected = !hung_up;
-                if hung_up {
-                    // What the dead host left unread must not precede the next host's first frame.
-                    while read(self.descriptor.as_fd()).is_ok_and(|bytes| !bytes.is_empty()) {}
-                    return Event::Disconnected;
-                }
-                return Event::Connected;
+                // Unread bytes stay: they may be the next host's already. `Control::rescue` copes with an old
+                // host's half frame before them.
+                return if hung_up { Event::Disconnected } else { Event::Connected };
             }
             // A host's first bytes can be here before the news that it is. Answered now, the answer would be
             // lost; they wait until the hang-up is over.
@@ -116,12 +117,15 @@ impl Link for Port {
                 if woken {
                     return Event::Woken;
                 }
+            } else if stream.is_empty() && limit.is_some() {
+                return Event::Quiet;
             }
         }
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        if self.connected && write_all(self.descriptor.as_fd(), bytes).is_err() {
+        // Whatever went wrong or changed meanwhile: the next look tells whether and which host is there.
+        if self.connected && !matches!(write_all(self.descriptor.as_fd(), bytes), Ok(Sent::ToSameHost)) {
             self.connected = false;
         }
     }
@@ -138,7 +142,7 @@ struct Vsock {
 }
 
 impl Link for Vsock {
-    fn wait(&mut self, wake: Option<&OwnedFd>) -> Event {
+    fn wait(&mut self, wake: Option<&OwnedFd>, limit: Option<Duration>) -> Event {
         loop {
             if let Some(stream) = &self.stream {
                 // The limit lets a new host that connects beside a silent one be noticed.
@@ -156,7 +160,10 @@ impl Link for Vsock {
                     return Event::Woken;
                 }
                 if ready(Some(self.listener.as_fd()), None, Some(Duration::ZERO)).stream.is_empty() {
-                    continue;
+                    match limit {
+                        Some(_) => return Event::Quiet,
+                        None => continue,
+                    }
                 }
             } else {
                 let Ready { stream, woken } = ready(Some(self.listener.as_fd()), wake, None);
@@ -213,22 +220,38 @@ fn read(stream: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    let deadline = Instant::now() + WRITE_LIMIT;
-    while !bytes.is_empty() {
-        match rustix::io::write(stream, bytes) {
-            Ok(count) => bytes = &bytes[count..],
+/// Who got a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    ToSameHost,
+    /// The host that was there when writing began hung up and another took its place.
+    ToNextHost,
+}
+
+/// A request of a new host can be read before the old one's hang-up is known; its answer then meets that
+/// hang-up, and must wait for it to pass. A frame that is half written cannot change hosts.
+fn write_all(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Sent> {
+    let started = Instant::now();
+    let mut sent = Sent::ToSameHost;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(stream, rest) {
+            Ok(count) => rest = &rest[count..],
             Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => {
+            Err(rustix::io::Errno::AGAIN) if started.elapsed() < WRITE_LIMIT => {
                 let mut polled = [PollFd::from_borrowed_fd(stream, PollFlags::OUT)];
                 let limit = Timespec::try_from(Duration::from_millis(100)).ok();
                 let _ = poll(&mut polled, limit.as_ref());
                 if polled[0].revents().contains(PollFlags::HUP) {
-                    return Err(io::ErrorKind::BrokenPipe.into());
+                    if rest.len() < bytes.len() || started.elapsed() > CHANGE_LIMIT {
+                        return Err(io::ErrorKind::BrokenPipe.into());
+                    }
+                    sent = Sent::ToNextHost;
+                    std::thread::sleep(Duration::from_millis(2));
                 }
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(sent)
 }
