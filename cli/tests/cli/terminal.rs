@@ -85,7 +85,13 @@ fn a_shell_is_passed_through_and_the_terminal_left_as_it_was() {
     tcsetwinsize(&terminal.controller, size).expect("ours");
     terminal.type_text("while [ \"$(stty size)\" != '40 100' ]; do sleep 0.1; done; echo re''sized\r");
     terminal.expect("resized");
-    terminal.type_text("sleep 1000\r\u{3}echo go''ing on\r");
+    // Typed ahead of the program it is for, Ctrl-C would discard what follows it.
+    terminal
+        .type_text("trap 'got=1; echo inter\"\"rupted' INT; echo st''arted; until [ \"$got\" ]; do sleep 0.2; done\r");
+    terminal.expect("started");
+    terminal.type_text("\u{3}");
+    terminal.expect("interrupted");
+    terminal.type_text("echo go''ing on\r");
     terminal.expect("going on");
     terminal.type_text("exit 5\r");
     assert_eq!(terminal.finish(), 5);

@@ -123,7 +123,13 @@ impl Classified for SpecError {
             Self::Full { .. } => {
                 vec!["Free some space, for example with `banger vm delete` or `banger image delete`.".into()]
             }
-            _ => Vec::new(),
+            Self::Cpus { .. }
+            | Self::Memory { .. }
+            | Self::Disk { .. }
+            | Self::PortTwice { .. }
+            | Self::KernelArgument { .. }
+            | Self::OwnerFile { .. }
+            | Self::AuthorizedKey { .. } => vec!["See what can be asked for with `banger vm create --help`.".into()],
         }
     }
 }

@@ -16,6 +16,12 @@ pub enum OverlayError {
         /// What was given.
         path: PathBuf,
     },
+    /// Something else is there.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// What was given.
+        path: PathBuf,
+    },
     /// No repository there or above.
     #[error("{} is not in a git repository", path.display())]
     NotARepository {
@@ -113,7 +119,10 @@ impl Classified for OverlayError {
     fn kind(&self) -> Kind {
         match self {
             Self::Missing { .. } | Self::UnknownRevision { .. } => Kind::NotFound,
-            Self::NotARepository { .. } | Self::InvalidBranch { .. } | Self::FromWithoutBranch => Kind::Usage,
+            Self::NotADirectory { .. }
+            | Self::NotARepository { .. }
+            | Self::InvalidBranch { .. }
+            | Self::FromWithoutBranch => Kind::Usage,
             Self::Bare { .. }
             | Self::UnsupportedFormat { .. }
             | Self::Submodule { .. }
@@ -128,6 +137,11 @@ impl Classified for OverlayError {
         match self {
             Self::Missing { path } => {
                 vec![format!("See what is there with `ls {}`.", path.parent().unwrap_or(path).display())]
+            }
+            Self::NotADirectory { path } => {
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let directory = directory.unwrap_or(std::path::Path::new("."));
+                vec![format!("Name the directory it is in: `banger vm run {}`.", directory.display())]
             }
             Self::Path { .. } => vec!["See the paths git tracks with `git ls-files`.".into()],
             Self::NotARepository { path } => {

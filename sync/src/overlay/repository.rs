@@ -26,8 +26,10 @@ pub struct Opened {
 /// # Errors
 /// [`OverlayError`] for everything that cannot be carried as a whole.
 pub fn open(path: &Path) -> Result<Opened, OverlayError> {
-    if !path.is_dir() {
-        return Err(OverlayError::Missing { path: path.to_owned() });
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(OverlayError::NotADirectory { path: path.to_owned() }),
+        Err(_) => return Err(OverlayError::Missing { path: path.to_owned() }),
     }
     let start = path.canonicalize().map_err(|_| OverlayError::Missing { path: path.to_owned() })?;
     let Ok((found, _)) = gix::discover::upwards(&start) else {
