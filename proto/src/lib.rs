@@ -2,11 +2,13 @@
 //!
 //! Wire types are in [`v1`] (CLI ↔ daemon), [`guest`] (host ↔ guest) and [`root`] (daemon ↔ helper);
 //! they stop at each program's edge. [`names`] are what untrusted text is parsed into.
-//! This crate never does I/O and imports no other banger crate.
+//! This crate imports no other banger crate, and never does I/O but for reading the `install` metadata.
 
 pub mod failure;
 pub mod frame;
 pub mod guest_contract;
+#[cfg(feature = "install")]
+pub mod install;
 pub mod names;
 pub mod size;
 pub mod version;

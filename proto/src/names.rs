@@ -100,6 +100,15 @@ validated!(
 );
 
 validated!(
+    /// One build of an image or kernel in the local store: 32 lowercase hexadecimal digits (a version 7 UUID
+    /// without hyphens), so that builds sort by time. With the name it is a directory: `NAME@BUILD`.
+    BuildId,
+    "build id",
+    "use 32 lowercase hexadecimal digits",
+    |text| text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+);
+
+validated!(
     /// Identity of an image's content: 64 lowercase hexadecimal digits.
     ImageId,
     "image id",

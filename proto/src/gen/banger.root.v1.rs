@@ -34,12 +34,15 @@ pub mod request {
         Inventory(super::Inventory),
     }
 }
+/// Bridge, its address, the nftables table. Puts back what others removed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnsureNetwork {}
+/// A tap on the bridge that passes only this address. Attaching what is attached re-asserts it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachLink {
     #[prost(string, tag = "1")]
     pub vm_id: ::prost::alloc::string::String,
+    /// Big-endian numeric value: 172.16.0.2 is 0xac100002.
     #[prost(fixed32, tag = "2")]
     pub address: u32,
 }
@@ -60,24 +63,30 @@ pub struct SetResolver {
     #[prost(bool, tag = "1")]
     pub enabled: bool,
 }
+/// A copy-on-write file for this VM over one build of an image.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateRootDisk {
     #[prost(string, tag = "1")]
     pub vm_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
-    pub image_id: ::prost::alloc::string::String,
-    #[prost(uint64, tag = "3")]
+    pub image_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub image_build: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
     pub copy_on_write_mib: u64,
 }
+/// The jailed VMM, with the root disk activated. The work disk and the initrd are the ones of the VM's directory.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LaunchVm {
     #[prost(string, tag = "1")]
     pub vm_id: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
-    pub kernel_id: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "3")]
+    pub kernel_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub kernel_build: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
     pub vcpu_count: u32,
-    #[prost(uint64, tag = "4")]
+    #[prost(uint64, tag = "5")]
     pub memory_mib: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -87,6 +96,7 @@ pub struct SignalVm {
     #[prost(enumeration = "Signal", tag = "2")]
     pub signal: i32,
 }
+/// Takes away everything the ledger lists for this VM, running VMM included. A VM the ledger does not list is refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TeardownVm {
     #[prost(string, tag = "1")]
@@ -94,6 +104,101 @@ pub struct TeardownVm {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Inventory {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Response {
+    /// Repeats the request's; empty if the request could not be read.
+    #[prost(string, tag = "1")]
+    pub operation_id: ::prost::alloc::string::String,
+    #[prost(oneof = "response::Outcome", tags = "2, 3")]
+    pub outcome: ::core::option::Option<response::Outcome>,
+}
+/// Nested message and enum types in `Response`.
+pub mod response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        #[prost(message, tag = "2")]
+        Receipt(super::Receipt),
+        #[prost(message, tag = "3")]
+        Refusal(super::Refusal),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Receipt {
+    #[prost(oneof = "receipt::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<receipt::Kind>,
+}
+/// Nested message and enum types in `Receipt`.
+pub mod receipt {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Done(super::Done),
+        #[prost(message, tag = "2")]
+        Launched(super::Launched),
+        #[prost(message, tag = "3")]
+        Holdings(super::Holdings),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {}
+/// Beside it travels a pidfd of the VMM.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Launched {
+    #[prost(uint32, tag = "1")]
+    pub pid: u32,
+    /// Field 22 of /proc/pid/stat, clock ticks since boot.
+    #[prost(uint64, tag = "2")]
+    pub start_time_ticks: u64,
+}
+/// What exists, by the ledger and by a look at the kernel.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Holdings {
+    #[prost(message, repeated, tag = "1")]
+    pub vms: ::prost::alloc::vec::Vec<VmHoldings>,
+    /// The bridge, its address and the table are as they should be.
+    #[prost(bool, tag = "2")]
+    pub network_ready: bool,
+    /// systemd-resolved asks bangerd for names of VMs.
+    #[prost(bool, tag = "3")]
+    pub resolver_ready: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VmHoldings {
+    #[prost(string, tag = "1")]
+    pub vm_id: ::prost::alloc::string::String,
+    /// 0 without a link.
+    #[prost(fixed32, tag = "2")]
+    pub address: u32,
+    #[prost(bool, tag = "3")]
+    pub nat: bool,
+    #[prost(bool, tag = "4")]
+    pub root_disk: bool,
+    /// Of the copy-on-write store; 0 while the disk is not active.
+    #[prost(uint64, tag = "5")]
+    pub copy_on_write_used_sectors: u64,
+    #[prost(uint64, tag = "6")]
+    pub copy_on_write_total_sectors: u64,
+    /// 0 if its VMM does not run.
+    #[prost(uint32, tag = "7")]
+    pub pid: u32,
+    #[prost(uint64, tag = "8")]
+    pub start_time_ticks: u64,
+}
+/// Why nothing, or not everything, was done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refusal {
+    /// A banger.v1.FailureKind.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// Outermost first.
+    #[prost(string, repeated, tag = "2")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub hints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What could not be undone.
+    #[prost(string, repeated, tag = "4")]
+    pub left_behind: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Signal {

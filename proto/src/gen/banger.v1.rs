@@ -793,6 +793,9 @@ pub struct Vm {
     pub reachable_after_ms: u64,
     #[prost(uint64, tag = "19")]
     pub booted_after_ms: u64,
+    /// The guest's IPv4 address where guests have one of their own (system mode), else empty.
+    #[prost(string, tag = "20")]
+    pub address: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateVmRequest {
@@ -921,6 +924,17 @@ pub struct WaitVmRequest {
     pub wait: i32,
     #[prost(uint32, tag = "3")]
     pub timeout_seconds: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetVmRequest {
+    #[prost(string, tag = "1")]
+    pub reference: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "2")]
+    pub nat: ::core::option::Option<bool>,
+    #[prost(uint32, optional, tag = "3")]
+    pub vcpu_count: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "4")]
+    pub memory_mib: ::core::option::Option<u64>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1297,6 +1311,25 @@ pub mod vm_service_client {
             req.extensions_mut().insert(GrpcMethod::new("banger.v1.VmService", "Logs"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Changes what is given and nothing else. NAT changes live; CPUs and memory need a stopped VM.
+        pub async fn set(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetVmRequest>,
+        ) -> std::result::Result<tonic::Response<super::Vm>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/banger.v1.VmService/Set");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("banger.v1.VmService", "Set"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Blocks until the guest is at least as far as asked, or is no longer running.
         pub async fn wait(
             &mut self,
@@ -1412,6 +1445,11 @@ pub mod vm_service_server {
             &self,
             request: tonic::Request<super::LogsRequest>,
         ) -> std::result::Result<tonic::Response<Self::LogsStream>, tonic::Status>;
+        /// Changes what is given and nothing else. NAT changes live; CPUs and memory need a stopped VM.
+        async fn set(
+            &self,
+            request: tonic::Request<super::SetVmRequest>,
+        ) -> std::result::Result<tonic::Response<super::Vm>, tonic::Status>;
         /// Blocks until the guest is at least as far as asked, or is no longer running.
         async fn wait(
             &self,
@@ -1942,6 +1980,49 @@ pub mod vm_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banger.v1.VmService/Set" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetSvc<T: VmService>(pub Arc<T>);
+                    impl<T: VmService> tonic::server::UnaryService<super::SetVmRequest>
+                    for SetSvc<T> {
+                        type Response = super::Vm;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetVmRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as VmService>::set(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
