@@ -79,7 +79,7 @@ fn store(account: &Account) -> PathBuf {
 fn key() -> u64 {
     let mut hasher = DefaultHasher::new();
     let source = workspace_root().join("daemon/src");
-    for part in ["image.rs", "image", "kernel.rs", "kernel"] {
+    for part in ["image.rs", "image", "kernel.rs", "kernel", "artifact.rs", "artifact", "catalog.rs", "catalog"] {
         hash_tree(&source.join(part), &mut hasher);
     }
     hasher.finish()

@@ -30,7 +30,6 @@ impl Ui {
         let bar = (self.shows_progress() && self.notes_is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(spinner_style());
-            bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
         lock(&self.bar).clone_from(&bar);
@@ -48,6 +47,8 @@ impl Progress<'_> {
                 bar.set_style(spinner_style());
                 bar.unset_length();
                 bar.set_message(escape(message));
+                // Not before there is something to say: it draws at once.
+                bar.enable_steady_tick(Duration::from_millis(120));
             }
             None => self.ui.status(message),
         }

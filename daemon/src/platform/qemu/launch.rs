@@ -207,7 +207,7 @@ pub async fn adopt(
         Err(_) if !alive() => Ok(None),
         Err(source) => Err(error::plain(Kind::Failed, format!("cannot ask the VMM of {} for its ports", plan.name))
             .because(source)
-            .hint(format!("Start over with `banger vm stop --force {}`.", plan.name))),
+            .hint(format!("Start over with `banger vm kill {}`.", plan.name))),
     }
 }
 

@@ -130,7 +130,7 @@ async fn a_vmm_without_its_sockets_is_an_error_and_not_taken_for_gone() {
     let running = fixture.started(&plan).await;
     std::fs::remove_dir_all(&plan.runtime_directory).unwrap();
     let error = fixture.platform.inspect(&plan, Some(&running.process)).await.unwrap_err();
-    assert!(error.hints[0].contains("`banger vm stop --force box-1`"), "{error:?}");
+    assert!(error.hints[0].contains("`banger vm kill box-1`"), "{error:?}");
     end(&running).await;
     assert_eq!(fixture.observed(&plan).await, Observed::Gone);
 }
