@@ -34,8 +34,7 @@ pub fn exists(name: &str) -> Step<bool> {
 pub fn ensure_bridge(name: &str, gateway: Prefixed) -> Step<()> {
     talk(format!("set up the bridge {name}"), async |handle| {
         if find(&handle, name).await?.is_none() {
-            let bridge = LinkBridge::new(name).append_extra_attribute(without_ipv6()).build();
-            handle.link().add(bridge).execute().await?;
+            handle.link().add(LinkBridge::new(name).build()).execute().await?;
         }
         let link = find(&handle, name).await?.ok_or(rtnetlink::Error::RequestFailed)?;
         let index = link.header.index;
@@ -43,6 +42,7 @@ pub fn ensure_bridge(name: &str, gateway: Prefixed) -> Step<()> {
             handle.address().add(index, IpAddr::V4(gateway.address), gateway.prefix).execute().await?;
         }
         if !link.header.flags.contains(LinkFlags::Up) {
+            forgo_ipv6(&handle, index).await?;
             handle.link().change(LinkUnspec::new_with_index(index).up().build()).execute().await?;
         }
         Ok(())
@@ -63,8 +63,8 @@ pub fn enslave(tap: &str, bridge: &str) -> Step<()> {
         let missing = rtnetlink::Error::RequestFailed;
         let bridge = find(&handle, bridge).await?.ok_or(missing)?.header.index;
         let port = find(&handle, tap).await?.ok_or(rtnetlink::Error::RequestFailed)?.header.index;
-        let link = LinkUnspec::new_with_index(port).append_extra_attribute(without_ipv6()).controller(bridge);
-        handle.link().change(link.build()).execute().await?;
+        forgo_ipv6(&handle, port).await?;
+        handle.link().change(LinkUnspec::new_with_index(port).controller(bridge).build()).execute().await?;
         // Isolated before it is up: no frame passes between two guests, not even the first.
         handle.link().set_port(LinkBridgePort::new(port).isolated(true).build()).execute().await?;
         handle.link().change(LinkUnspec::new_with_index(port).up().build()).execute().await?;
@@ -98,16 +98,28 @@ pub fn index(name: &str) -> Step<Option<u32>> {
     })
 }
 
-fn without_ipv6() -> LinkAttribute {
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])])
+/// No IPv6 address of the link's own: guests have none to talk to it.
+async fn forgo_ipv6(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
+    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let attribute = LinkAttribute::AfSpecUnspec(vec![mode]);
+    let link = LinkUnspec::new_with_index(index).append_extra_attribute(attribute).build();
+    match handle.link().change(link).execute().await {
+        // A kernel without IPv6.
+        Err(error) if is_errno(&error, libc::EAFNOSUPPORT) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 async fn find(handle: &Handle, name: &str) -> Result<Option<LinkMessage>, rtnetlink::Error> {
     match handle.link().get().match_name(name).execute().try_next().await {
         // ENODEV is the kernel's way to say that there is none.
-        Err(rtnetlink::Error::NetlinkError(error)) if error.to_io().raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) if is_errno(&error, libc::ENODEV) => Ok(None),
         found => found,
     }
+}
+
+fn is_errno(error: &rtnetlink::Error, errno: i32) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.to_io().raw_os_error() == Some(errno))
 }
 
 async fn has_address(handle: &Handle, index: u32, expected: Prefixed) -> Result<bool, rtnetlink::Error> {
