@@ -5,12 +5,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use banger_proto::install::guest_mac;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
 };
-use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use crate::error::{Step, StepError, step};
 
@@ -34,7 +35,10 @@ pub fn exists(name: &str) -> Step<bool> {
 pub fn ensure_bridge(name: &str, gateway: Prefixed) -> Step<()> {
     talk(format!("set up the bridge {name}"), async |handle| {
         if find(&handle, name).await?.is_none() {
-            handle.link().add(LinkBridge::new(name).build()).execute().await?;
+            // An address of its own, or it would take a port's, and change it whenever a VM comes or goes.
+            let address = guest_mac(gateway.address).to_vec();
+            let bridge = LinkMessageBuilder::<LinkBridge>::new(name).address(address).build();
+            handle.link().add(bridge).execute().await?;
         }
         let link = find(&handle, name).await?.ok_or(rtnetlink::Error::RequestFailed)?;
         let index = link.header.index;

@@ -93,10 +93,16 @@ impl Host for Linux {
     }
 
     fn has_rules(&self, batch: &Value) -> Step<bool> {
-        let answer = nft::run(&rules::render_query())?;
-        // That a table is missing is an answer too.
-        Ok(answer.is_done
-            && serde_json::from_str(&answer.text).is_ok_and(|listing: Value| rules::matches(batch, &listing)))
+        let mut listings = Vec::new();
+        for query in rules::render_queries() {
+            let answer = nft::run(&query)?;
+            match serde_json::from_str(&answer.text) {
+                Ok(listing) if answer.is_done => listings.push(listing),
+                // That a table is missing is an answer too.
+                _ => return Ok(false),
+            }
+        }
+        Ok(rules::matches(batch, &listings))
     }
 
     fn is_forwarding(&self) -> Step<bool> {

@@ -42,17 +42,16 @@ pub fn render_removal() -> Value {
     json!({"nftables": FAMILIES.into_iter().flat_map(remove).collect::<Vec<_>>()})
 }
 
-/// The batch that asks for them.
-pub fn render_query() -> Value {
-    let list = |family| json!({"list": {"table": {"family": family, "name": TABLE}}});
-    json!({"nftables": FAMILIES.map(list)})
+/// The batches that ask for them: one for each, because nft 1.0 answers only the first question of a batch.
+pub fn render_queries() -> [Value; 2] {
+    FAMILIES.map(|family| json!({"nftables": [{"list": {"table": {"family": family, "name": TABLE}}}]}))
 }
 
 /// True if what nft listed has the rules and elements of the batch: as many of each, in each chain and set.
-pub fn matches(batch: &Value, listing: &Value) -> bool {
+pub fn matches(batch: &Value, listings: &[Value]) -> bool {
     let objects = |value: &Value| value["nftables"].as_array().cloned().unwrap_or_default();
     let mut wanted: Vec<Shape> = objects(batch).iter().filter_map(|object| shape(&object["add"])).collect();
-    let mut found: Vec<Shape> = objects(listing).iter().filter_map(shape).collect();
+    let mut found: Vec<Shape> = listings.iter().flat_map(objects).filter_map(|object| shape(&object)).collect();
     wanted.sort();
     found.sort();
     !wanted.is_empty() && wanted == found
