@@ -24,7 +24,8 @@ pub const MAX_VCPU: u32 = 64;
 ///     banger vm ssh NAME
 ///     banger vm delete NAME
 ///
-/// Nothing needs to be started first: the daemon bangerd starts on demand and ends when it has been idle.
+/// Nothing needs to be started first: the daemon bangerd starts on demand and ends when it has been idle. For VMs with
+/// Firecracker and a network of their own, an administrator installs it once: `banger system install --help`.
 /// Ask `banger doctor` whether this host is ready, and `banger help vm run` for every option.
 ///
 /// Configuration: ~/.config/banger/config.toml, every key optional:
@@ -93,7 +94,7 @@ pub struct Globals {
     /// When to use colours; NO_COLOR is honoured
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorWhen,
-    /// Use this user's own bangerd, whatever BANGER_MODE says
+    /// Use this user's own bangerd, even where banger is installed and whatever BANGER_MODE says
     #[arg(long, global = true)]
     pub rootless: bool,
 }

@@ -1,7 +1,9 @@
-//! Calls to bangerd: gRPC over its unix socket, started on demand. [`launch`] starts it, [`detached`] is the one
-//! place that needs `unsafe` for it. Everything else in the CLI sees the generated clients this hands out.
+//! Calls to bangerd: gRPC over its unix socket. This user's own is started on demand: [`launch`] starts it,
+//! [`detached`] is the one place that needs `unsafe` for it. [`installed`] reaches the one that systemd keeps.
+//! Everything else in the CLI sees the generated clients this hands out.
 
 pub mod detached;
+pub mod installed;
 pub mod launch;
 
 use std::io;
@@ -160,7 +162,7 @@ pub async fn ensure_daemon(paths: &Paths, ui: &Ui) -> Result<Client, CliError> {
 }
 
 /// Builds without a known commit (development) are compared by version alone.
-fn is_same_build(daemon: &GetVersionResponse) -> bool {
+pub(crate) fn is_same_build(daemon: &GetVersionResponse) -> bool {
     let unknown = COMMIT == "unknown" || daemon.commit == "unknown" || daemon.commit.is_empty();
     daemon.version == VERSION && (unknown || daemon.commit == COMMIT)
 }

@@ -2,12 +2,15 @@
 //! is slow, there are simply no candidates.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use banger_proto::install::Install;
 use banger_proto::v1::{ListImagesRequest, ListKernelsRequest};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-use crate::client::{Client, connect_running};
+use crate::client::{Client, connect_running, installed};
+use crate::mode::{Mode, Wish};
 use crate::paths::{Environment, Paths};
 
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -47,13 +50,22 @@ pub fn kernels() -> ArgValueCompleter {
     })
 }
 
+/// Of the daemon the command would ask; the word `--rootless` on the line being completed is not seen here.
+fn socket() -> Option<PathBuf> {
+    let wish = Wish::parse(None, std::env::var("BANGER_MODE").ok().as_deref()).ok()?;
+    match Mode::decide(wish, Install::load).ok()? {
+        Mode::System(_) => Some(installed::socket()),
+        Mode::Rootless => Some(Paths::resolve(&Environment::observe()).ok()?.socket()),
+    }
+}
+
 fn names(current: &OsStr, ask: impl AsyncFnOnce(Client) -> Vec<String>) -> Vec<CompletionCandidate> {
     let Some(prefix) = current.to_str() else { return Vec::new() };
-    let Ok(paths) = Paths::resolve(&Environment::observe()) else { return Vec::new() };
+    let Some(socket) = socket() else { return Vec::new() };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let found = runtime.block_on(async {
         let asking = async {
-            match connect_running(&paths.socket()).await {
+            match connect_running(&socket).await {
                 Ok(Some(client)) => ask(client).await,
                 Ok(None) | Err(_) => Vec::new(),
             }

@@ -3,59 +3,42 @@
 
 use std::sync::{Arc, Once};
 
-use banger_proto::failure::Kind;
+use banger_proto::install::Install;
 use banger_proto::v1::{OwnerMaterial, Vm};
 
+use crate::client::installed::refuse_unless_owner;
 use crate::client::{self, Client};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::git;
 use crate::known_hosts;
+use crate::mode::{Mode, Wish};
 use crate::paths::{Environment, Paths};
 use crate::ui::Ui;
-
-/// Which daemon is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// bangerd of this user, started on demand.
-    Rootless,
-    /// The systemd services.
-    System,
-}
-
-impl Mode {
-    /// From `--rootless` and `BANGER_MODE`; the flag wins.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`] for an unknown mode.
-    pub fn decide(rootless_flag: Option<Mode>, variable: Option<&str>) -> Result<Self, CliError> {
-        match (rootless_flag, variable) {
-            (Some(mode), _) => Ok(mode),
-            (None, None | Some("" | "rootless")) => Ok(Self::Rootless),
-            (None, Some("system")) => Ok(Self::System),
-            (None, Some(other)) => {
-                let message = format!("BANGER_MODE is {other:?}, which is neither \"rootless\" nor \"system\"");
-                Err(CliError::usage(message).hint("Unset it with `unset BANGER_MODE`."))
-            }
-        }
-    }
-}
 
 /// What every command is given.
 pub struct Context {
     /// The output channels.
     pub ui: Arc<Ui>,
-    mode: Mode,
+    wish: Wish,
     root_notice: Once,
 }
 
 impl Context {
     /// Looks at nothing yet.
-    pub fn new(ui: Arc<Ui>, mode: Mode) -> Self {
-        Self { ui, mode, root_notice: Once::new() }
+    pub fn new(ui: Arc<Ui>, wish: Wish) -> Self {
+        Self { ui, wish, root_notice: Once::new() }
     }
 
-    /// Where files are.
+    /// Which daemon is used.
+    ///
+    /// # Errors
+    /// The metadata of an installation cannot be used.
+    pub fn mode(&self) -> Result<Mode, CliError> {
+        Mode::decide(self.wish, Install::load)
+    }
+
+    /// Where files of this user are; keys and known hosts lie there in both modes.
     ///
     /// # Errors
     /// No home directory.
@@ -71,13 +54,22 @@ impl Context {
         Ok(Config::load(&self.paths()?.config_file())?)
     }
 
-    /// The daemon, started if need be.
+    /// The daemon: this user's own is started if need be, the installed one never.
     ///
     /// # Errors
     /// Why it cannot be reached.
     pub async fn client(&self) -> Result<Client, CliError> {
-        self.require_rootless()?;
-        client::ensure_daemon(&self.paths()?, &self.ui).await
+        match self.mode()? {
+            Mode::Rootless => client::ensure_daemon(&self.paths()?, &self.ui).await,
+            Mode::System(install) => {
+                refuse_unless_owner(&install)?;
+                let client = client::installed::require(&install).await?;
+                if let Some(warning) = client::installed::differs(client.daemon()) {
+                    self.ui.warn(&warning);
+                }
+                Ok(client)
+            }
+        }
     }
 
     /// The daemon, if it runs.
@@ -85,13 +77,17 @@ impl Context {
     /// # Errors
     /// Something is there that is not a daemon of ours.
     pub async fn running_client(&self) -> Result<Option<Client>, CliError> {
-        self.require_rootless()?;
-        let paths = self.paths()?;
-        if !paths.runtime.exists() {
-            return Ok(None);
+        match self.mode()? {
+            Mode::Rootless => {
+                let paths = self.paths()?;
+                if !paths.runtime.exists() {
+                    return Ok(None);
+                }
+                paths.ensure_runtime()?;
+                client::connect_running(&paths.socket()).await
+            }
+            Mode::System(install) => client::installed::find(&install).await,
         }
-        paths.ensure_runtime()?;
-        client::connect_running(&paths.socket()).await
     }
 
     /// What a guest gets of its owner: the public key and the git identity.
@@ -123,27 +119,5 @@ impl Context {
                 self.ui.status("notice: running as root: VMs, images and keys belong to root, not to your own user");
             }
         });
-    }
-
-    fn require_rootless(&self) -> Result<(), CliError> {
-        match self.mode {
-            Mode::Rootless => Ok(()),
-            Mode::System => Err(CliError::new(Kind::HostNotReady, "system mode is not available in this version")
-                .hint("Use `banger --rootless`, or unset `BANGER_MODE`.")),
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_flag_wins_over_the_variable() {
-        assert_eq!(Mode::decide(Some(Mode::Rootless), Some("system")).unwrap(), Mode::Rootless);
-        assert_eq!(Mode::decide(None, Some("system")).unwrap(), Mode::System);
-        assert_eq!(Mode::decide(None, None).unwrap(), Mode::Rootless);
-        assert_eq!(Mode::decide(None, Some("docker")).unwrap_err().kind(), Some(Kind::Usage));
     }
 }

@@ -11,8 +11,9 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Globals};
 use crate::commands;
-use crate::context::{Context, Mode};
+use crate::context::Context;
 use crate::error::{CliError, CommandResult};
+use crate::mode::Wish;
 use crate::ui::style::Paint;
 use crate::ui::{Channel, ColorWhen, Format, Settings, Ui, Verbosity};
 
@@ -46,14 +47,14 @@ pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run_command(cli: Cli, ui: &Arc<Ui>) -> CommandResult {
     let variable = std::env::var("BANGER_MODE").ok();
-    let mode = Mode::decide(cli.globals.rootless.then_some(Mode::Rootless), variable.as_deref())?;
+    let wish = Wish::parse(cli.globals.rootless.then_some(Wish::Rootless), variable.as_deref())?;
     log_to_stderr();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| {
             CliError::new(Kind::HostNotReady, "cannot start threads")
                 .map(|failure| failure.caused_by(error.to_string()))
         })?;
-    let context = Context::new(Arc::clone(ui), mode);
+    let context = Context::new(Arc::clone(ui), wish);
     let result = runtime.block_on(commands::run(&context, cli.command));
     // A thread may be blocked in a write nobody reads; that must not keep us.
     runtime.shutdown_background();

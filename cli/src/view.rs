@@ -4,6 +4,7 @@
 pub mod doctor;
 pub mod event;
 pub mod image;
+pub mod install;
 pub mod kernel;
 pub mod outcome;
 pub mod ports;

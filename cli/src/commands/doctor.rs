@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use banger_proto::failure::{Classified, Failure};
+use banger_proto::install::Install;
 use banger_proto::v1::DoctorRequest;
 use banger_proto::version::VERSION;
 use clap::Args;
@@ -12,6 +13,10 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult, OrFail as _};
 use crate::git;
+use crate::install::host::Host as ThisHost;
+use crate::install::observe::observe;
+use crate::install::services::Observed;
+use crate::mode::Mode;
 use crate::paths::Paths;
 use crate::sizing::{Flags, Host, Sized, resolve};
 use crate::view::doctor::{DoctorView, Row, Verdict, failed, render};
@@ -34,14 +39,13 @@ pub async fn run(context: &Context, _args: DoctorArgs) -> CommandResult {
     let mut rows = Vec::new();
     match context.paths() {
         Ok(paths) => {
-            rows.push(runtime_directory(&paths));
             rows.push(configuration(&paths));
             rows.push(key(context));
+            rows.extend(of_mode(context, &paths));
         }
         Err(error) => rows.push(failing("directories", &error)),
     }
     rows.push(git_identity());
-    rows.push(daemon_program());
     rows.extend(ask_daemon(context).await);
     if context.ui.is_json() {
         context.ui.json(&DoctorView::new(&rows))?;
@@ -49,6 +53,41 @@ pub async fn run(context: &Context, _args: DoctorArgs) -> CommandResult {
         context.ui.data(&render(&rows, context.ui.data_paint()))?;
     }
     Ok(if failed(&rows) == 0 { 0 } else { banger_proto::failure::Kind::HostNotReady.exit_code() })
+}
+
+/// What the mode in use needs on this side.
+fn of_mode(context: &Context, paths: &Paths) -> Vec<Row> {
+    match context.mode() {
+        Ok(Mode::Rootless) => vec![runtime_directory(paths), daemon_program()],
+        Ok(Mode::System(install)) => installation(*install),
+        Err(error) => vec![failing("installation", &error)],
+    }
+}
+
+fn installation(install: Install) -> Vec<Row> {
+    let state = observe(&ThisHost::this(), install);
+    let build = &state.install.build;
+    let mut row = Row::new(Verdict::Pass, "installation")
+        .detail(format!("version {} (commit {}) for {}", build.version, build.commit, state.install.owner.name));
+    if !state.changed.is_empty() {
+        row.status = Verdict::Warn;
+        row = row
+            .detail(format!("changed since it was installed: {}", state.changed.join(", ")))
+            .hint("Put the installed ones back with `sudo banger system install`.");
+    }
+    let services = state.services.iter().map(|(unit, observed)| service(unit, observed));
+    std::iter::once(row).chain(services).collect()
+}
+
+fn service(unit: &str, observed: &Observed) -> Row {
+    let row = Row::new(Verdict::Pass, unit).detail(observed.state.clone());
+    match (observed.state.as_str(), observed.is_enabled) {
+        ("active", true) => row,
+        ("active", false) => Row { status: Verdict::Warn, ..row }
+            .detail("it does not start with the host")
+            .hint(format!("Change that with `sudo systemctl enable {unit}`.")),
+        _ => Row { status: Verdict::Fail, ..row }.hint(format!("See why with `journalctl -u {unit} -n 50`.")),
+    }
 }
 
 fn runtime_directory(paths: &Paths) -> Row {
@@ -121,8 +160,9 @@ async fn ask_daemon(context: &Context) -> Vec<Row> {
     let row = if daemon.version == VERSION {
         row
     } else {
+        let way_out = if daemon.mode == "system" { "sudo banger system install" } else { "banger system stop" };
         row.detail(format!("this is banger {VERSION}"))
-            .hint("Replace it with `banger system stop` when nothing is under way.")
+            .hint(format!("Replace it with `{way_out}` when nothing is under way."))
     };
     let mut rows = vec![row];
     match client.system().doctor(DoctorRequest {}).await.or_fail() {

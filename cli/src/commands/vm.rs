@@ -11,6 +11,7 @@ pub mod ports;
 pub mod prune;
 pub mod restart;
 pub mod run;
+pub mod set;
 pub mod show;
 pub mod ssh;
 pub mod start;
@@ -54,6 +55,7 @@ pub enum VmCommand {
     #[command(visible_alias = "ps")]
     List(list::ListArgs),
     Show(show::ShowArgs),
+    Set(set::SetArgs),
     Ssh(ssh::SshArgs),
     Exec(exec::ExecArgs),
     Logs(logs::LogsArgs),
@@ -78,6 +80,7 @@ pub async fn run(context: &Context, command: VmCommand) -> CommandResult {
         VmCommand::Prune(args) => prune::run(context, args).await,
         VmCommand::List(args) => list::run(context, args).await,
         VmCommand::Show(args) => show::run(context, args).await,
+        VmCommand::Set(args) => set::run(context, args).await,
         VmCommand::Ssh(args) => ssh::run(context, args).await,
         VmCommand::Exec(args) => exec::run(context, args).await,
         VmCommand::Logs(args) => logs::run(context, args).await,

@@ -32,7 +32,7 @@ pub struct DaemonView<'a> {
 pub struct StatusView<'a> {
     running: bool,
     socket: String,
-    log: String,
+    log: Option<String>,
     daemon: Option<DaemonView<'a>>,
 }
 
@@ -51,12 +51,12 @@ impl<'a> VersionView<'a> {
 }
 
 impl<'a> StatusView<'a> {
-    /// Where the daemon is, or would be.
-    pub fn new(socket: &Path, log: &Path, daemon: Option<&'a GetVersionResponse>) -> Self {
+    /// Where the daemon is, or would be; an installed one writes into the journal.
+    pub fn new(socket: &Path, log: Option<&Path>, daemon: Option<&'a GetVersionResponse>) -> Self {
         Self {
             running: daemon.is_some(),
             socket: socket.display().to_string(),
-            log: log.display().to_string(),
+            log: log.map(|log| log.display().to_string()),
             daemon: daemon.map(DaemonView::from),
         }
     }
@@ -82,7 +82,7 @@ pub fn render(daemon: Option<&GetVersionResponse>) -> String {
 }
 
 /// The lines of `system status`.
-pub fn render_status(socket: &Path, log: &Path, daemon: Option<&GetVersionResponse>) -> String {
+pub fn render_status(socket: &Path, log: Option<&Path>, daemon: Option<&GetVersionResponse>) -> String {
     let mut pairs = vec![("bangerd", if daemon.is_some() { "running" } else { "not running" }.to_owned())];
     if let Some(daemon) = daemon {
         pairs.push(("version", format!("{} (commit {})", daemon.version, daemon.commit)));
@@ -91,6 +91,8 @@ pub fn render_status(socket: &Path, log: &Path, daemon: Option<&GetVersionRespon
         pairs.push(("uid", daemon.uid.to_string()));
     }
     pairs.push(("socket", socket.display().to_string()));
-    pairs.push(("log", log.display().to_string()));
+    if let Some(log) = log {
+        pairs.push(("log", log.display().to_string()));
+    }
     table::render_pairs(&pairs)
 }

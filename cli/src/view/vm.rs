@@ -58,6 +58,9 @@ pub fn render_details(vm: &Vm, now_ms: i64) -> String {
     pairs.push(("vcpu", spec.vcpu_count.to_string()));
     pairs.push(("memory", mebibytes(spec.memory_mib)));
     pairs.push(("disk", mebibytes(spec.work_disk_mib)));
+    if let Some(address) = non_empty(&vm.address) {
+        pairs.push(("address", address.to_owned()));
+    }
     pairs.push(("nat", if spec.nat { "yes" } else { "no" }.into()));
     for port in &spec.published_ports {
         pairs.push(("published", format!("127.0.0.1:{} -> {}", port.host_port, port.guest_port)));
@@ -131,6 +134,7 @@ pub struct VmView {
     memory_mib: u64,
     work_disk_mib: u64,
     nat: bool,
+    address: Option<String>,
     published_ports: Vec<PublishedPortView>,
     created: Option<String>,
     started: Option<String>,
@@ -187,6 +191,7 @@ impl From<&Vm> for VmView {
             memory_mib: spec.memory_mib,
             work_disk_mib: spec.work_disk_mib,
             nat: spec.nat,
+            address: text(&vm.address),
             published_ports: ports
                 .map(|port| PublishedPortView { host_port: port.host_port, guest_port: port.guest_port })
                 .collect(),

@@ -83,6 +83,8 @@ impl Environment {
         command.env_clear().current_dir(self.path());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path()).env("TERM", "xterm");
+        // Whatever is installed on this machine.
+        command.env("BANGER_MODE", "rootless");
         command.env("BANGERD_BINARY", "/nonexistent/bangerd");
         for (variable, name) in [("RUNTIME_DIR", "run"), ("STATE_HOME", "state"), ("CONFIG_HOME", "config")] {
             command.env(format!("XDG_{variable}"), self.path().join(name));

@@ -146,3 +146,26 @@ fn the_list_is_read_page_by_page() {
     assert_eq!(names, ["a", "b", "c"]);
     until("show finds each", || environment.run(&["vm", "show", "b"]).code() == 0);
 }
+
+#[test]
+fn settings_are_sent_as_given_and_nothing_else() {
+    let (environment, daemon) = with_vms(&[("box", VmState::Running)]);
+    environment.run(&["vm", "set", "box", "--no-nat", "--memory", "2G"]).expect(0);
+    assert!(daemon.was_called("set box Some(false) None Some(2048)"), "{:?}", daemon.state().calls);
+    environment.run(&["vm", "set", "box"]).expect(2);
+    environment.run(&["vm", "set", "box", "--nat", "--no-nat"]).expect(2);
+    environment.run(&["vm", "set", "box", "--vcpu", "0"]).expect(2);
+}
+
+#[test]
+fn what_changes_the_host_is_refused_to_anybody_but_root() {
+    if rustix::process::getuid().is_root() {
+        // The whole way is walked on a real host: smoke/scenarios.
+        return;
+    }
+    let environment = Environment::new();
+    for words in [["system", "install"], ["system", "uninstall"], ["system", "restart"]] {
+        let outcome = environment.run(&words).expect(5);
+        assert!(outcome.stderr.contains("sudo banger system"), "{outcome:?}");
+    }
+}

@@ -9,15 +9,16 @@ use clap::Args;
 use crate::client::connect_running;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult, OrFail as _};
+use crate::mode::Mode;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
 
-/// End bangerd; VMs keep running
+/// End this user's own bangerd; VMs keep running
 ///
 ///     banger system stop
 ///
-/// Refused while an operation is under way. The next command that needs bangerd starts it again.
+/// Not for the installed service, which systemd keeps. Refused while an operation is under way. The next command that needs bangerd starts it again.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct StopArgs {}
@@ -27,6 +28,10 @@ pub struct StopArgs {}
 /// # Errors
 /// The daemon refuses or does not end.
 pub async fn run(context: &Context, _args: StopArgs) -> CommandResult {
+    if let Mode::System(_) = context.mode()? {
+        return Err(CliError::new(Kind::Refused, "bangerd is kept by systemd here, which would start it again")
+            .hint("Stop it with `sudo systemctl stop bangerd.service`; VMs keep running."));
+    }
     let Some(client) = context.running_client().await? else {
         context.ui.status("bangerd is not running");
         return Ok(0);

@@ -88,7 +88,7 @@ fn the_json_object_is_stable() {
             "id": "0123456789abcdef0123456789abcdef", "name": "box-1", "state": "running",
             "last_error": null, "unclean": false,
             "image": "debian-bookworm", "image_id": "f".repeat(64), "kernel": "generic-6.12",
-            "vcpu": 2, "memory_mib": 2048, "work_disk_mib": 8192, "nat": true,
+            "vcpu": 2, "memory_mib": 2048, "work_disk_mib": 8192, "nat": true, "address": null,
             "published_ports": [{ "host_port": 8080, "guest_port": 80 }],
             "created": "2023-11-14T22:10:20.000Z", "started": "2023-11-14T22:11:20.000Z",
             "reachable_after_ms": 5000, "booted_after_ms": null,

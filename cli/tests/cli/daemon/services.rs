@@ -198,6 +198,16 @@ impl VmService for Shared {
         Ok(Response::new(Box::pin(chunks)))
     }
 
+    async fn set(&self, request: Request<SetVmRequest>) -> Answer<Vm> {
+        let request = request.into_inner();
+        let vm = self.find(&request.reference)?;
+        let mut state = lock(&self.0);
+        state
+            .calls
+            .push(format!("set {} {:?} {:?} {:?}", vm.name, request.nat, request.vcpu_count, request.memory_mib));
+        Ok(Response::new(vm))
+    }
+
     async fn wait(&self, request: Request<WaitVmRequest>) -> Answer<Vm> {
         self.find(&request.into_inner().reference).map(Response::new)
     }
