@@ -1,4 +1,4 @@
-//! How this platform words its failures. Never decides anything.
+//! How a platform words its failures. Never decides anything.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,11 +6,7 @@ use std::path::{Path, PathBuf};
 
 use banger_proto::failure::{Classified, Kind};
 
-use crate::platform::PlatformError;
-
-/// What to install when a tool is missing.
-pub const INSTALL_HINT: &str =
-    "Install what the rootless mode runs with `sudo apt-get install qemu-system-x86 qemu-utils e2fsprogs`.";
+use super::PlatformError;
 
 /// A failure without a cause below it.
 pub fn plain(kind: Kind, attempt: impl Into<String>) -> PlatformError {
