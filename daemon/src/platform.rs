@@ -9,6 +9,7 @@ mod error;
 #[cfg(test)]
 pub mod fake;
 mod files;
+pub mod firecracker;
 mod initrd;
 mod process;
 mod programs;
@@ -211,6 +212,8 @@ pub struct PlatformError {
     pub hints: Vec<String>,
     /// The cause.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// What was made meanwhile and could not be taken away again.
+    pub left_behind: Vec<String>,
 }
 
 impl Classified for PlatformError {

@@ -10,7 +10,7 @@ use super::PlatformError;
 
 /// A failure without a cause below it.
 pub fn plain(kind: Kind, attempt: impl Into<String>) -> PlatformError {
-    PlatformError { attempt: attempt.into(), kind, hints: Vec::new(), source: None }
+    PlatformError { attempt: attempt.into(), kind, hints: Vec::new(), source: None, left_behind: Vec::new() }
 }
 
 /// A failure caused by an error that knows its own class.
@@ -20,6 +20,7 @@ pub fn classified<E: Classified + Send + Sync + 'static>(attempt: impl Into<Stri
         kind: source.kind(),
         hints: source.hints(),
         source: Some(Box::new(source)),
+        left_behind: Vec::new(),
     }
 }
 
@@ -29,7 +30,7 @@ pub fn on_path(attempt: &str, path: &Path, source: io::Error) -> PlatformError {
     if is_full(&source) {
         return PlatformError { source: Some(Box::new(source)), ..full(attempt, path) };
     }
-    PlatformError { attempt, kind: Kind::Failed, hints: Vec::new(), source: Some(Box::new(source)) }
+    plain(Kind::Failed, attempt).because(source)
 }
 
 /// The filesystem below `path` has no room left for `attempt`.
@@ -40,6 +41,7 @@ pub fn full(attempt: impl Into<String>, path: &Path) -> PlatformError {
         kind: Kind::HostNotReady,
         hints: vec![format!("See what is used with `df -h {}` and make room.", filesystem.display())],
         source: None,
+        left_behind: Vec::new(),
     }
 }
 

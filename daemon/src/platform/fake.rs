@@ -248,6 +248,7 @@ fn error(method: &str, why: &str) -> PlatformError {
         kind: Kind::Failed,
         hints: Vec::new(),
         source: Some(why.into()),
+        left_behind: Vec::new(),
     }
 }
 
