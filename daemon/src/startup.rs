@@ -75,6 +75,7 @@ fn open(paths: &Paths) -> Result<Opened, Failure> {
         Arc::new(Stores { images: images.with_catalog(Arc::clone(&catalog)), kernels: kernels.with_catalog(catalog) });
     let platform: Arc<dyn Platform> = Arc::new(QemuPlatform::open(paths).map_err(fail)?);
     let host = Host {
+        mode: crate::mode::Mode::Rootless,
         patience: Patience::with(platform.vmm_name()),
         platform,
         store,

@@ -6,12 +6,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::boot_source::Artifacts;
+use crate::mode::Mode;
 use crate::paths::Paths;
 use crate::platform::Platform;
 use crate::store::Store;
 
 /// See the module header.
 pub struct Host {
+    /// How this daemon runs.
+    pub mode: Mode,
     /// Runs VMs.
     pub platform: Arc<dyn Platform>,
     /// Remembers them.
