@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     uid: u32,
+    pid: i32,
 }
 
 /// The kernel would not say who is at the other end.
@@ -28,7 +29,7 @@ impl Caller {
     pub fn observe(socket: impl AsFd) -> Result<Self, UnknownCaller> {
         let credentials =
             rustix::net::sockopt::socket_peercred(socket).map_err(|source| UnknownCaller { source: source.into() })?;
-        Ok(Self { uid: credentials.uid.as_raw() })
+        Ok(Self { uid: credentials.uid.as_raw(), pid: credentials.pid.as_raw_nonzero().get() })
     }
 
     /// Its user id.
@@ -36,9 +37,14 @@ impl Caller {
         self.uid
     }
 
+    /// Its process, when it connected: for the log only, another may have the number by now.
+    pub fn pid(self) -> i32 {
+        self.pid
+    }
+
     #[cfg(test)]
     pub(crate) fn with_uid(uid: u32) -> Self {
-        Self { uid }
+        Self { uid, pid: 1 }
     }
 }
 

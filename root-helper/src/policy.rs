@@ -5,18 +5,21 @@
 use std::net::Ipv4Addr;
 
 use banger_proto::failure::{Classified, Kind};
+use banger_proto::install::{Install, Subnet};
 use banger_proto::names::VmId;
 
 use crate::caller::Caller;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, RootDisk};
 use crate::permit::Permit;
 use crate::request::Operation;
 
-/// The one user that may ask besides root; from the install metadata, never from a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    /// Its user id.
-    pub uid: u32,
+/// What a decision depends on besides the request and who asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// Whose installation it is and where its guests live.
+    pub install: &'a Install,
+    /// What exists.
+    pub ledger: &'a Ledger,
 }
 
 /// Why an operation is not permitted.
@@ -27,6 +30,22 @@ pub enum Denied {
     NotTheOwner {
         /// Who asked.
         uid: u32,
+    },
+    /// An address no guest of this installation can have.
+    #[error("{address} is not the address of a guest in {subnet}")]
+    Address {
+        /// What was asked for.
+        address: Ipv4Addr,
+        /// The guests' network.
+        subnet: Subnet,
+    },
+    /// Another VM's tap would have the same name.
+    #[error("the tap of the VM {vm} would be called as that of {other}")]
+    NameTaken {
+        /// Which VM.
+        vm: VmId,
+        /// The one that has it.
+        other: VmId,
     },
     /// The helper made nothing for that VM.
     #[error("the helper has made nothing for the VM {vm}")]
@@ -64,8 +83,11 @@ impl Classified for Denied {
     fn kind(&self) -> Kind {
         match self {
             Self::NotTheOwner { .. } => Kind::Refused,
+            Self::Address { .. } => Kind::Usage,
             Self::UnknownVm { .. } => Kind::NotFound,
-            Self::Exists { .. } | Self::Missing { .. } | Self::AddressTaken { .. } => Kind::Conflict,
+            Self::Exists { .. } | Self::Missing { .. } | Self::AddressTaken { .. } | Self::NameTaken { .. } => {
+                Kind::Conflict
+            }
         }
     }
 }
@@ -74,24 +96,22 @@ impl Classified for Denied {
 ///
 /// # Errors
 /// [`Denied`]: the first reason against it.
-pub fn decide(caller: Caller, owner: Owner, ledger: &Ledger, operation: Operation) -> Result<Permit, Denied> {
-    if caller.uid() != 0 && caller.uid() != owner.uid {
+pub fn decide(caller: Caller, scope: Scope<'_>, operation: Operation) -> Result<Permit, Denied> {
+    if caller.uid() != 0 && caller.uid() != scope.install.owner.uid {
         return Err(Denied::NotTheOwner { uid: caller.uid() });
     }
+    let ledger = scope.ledger;
     let known = |vm: &VmId| ledger.holdings(vm).ok_or_else(|| Denied::UnknownVm { vm: vm.clone() });
     match &operation {
         Operation::EnsureNetwork | Operation::SetResolver { .. } | Operation::Inventory => {}
-        Operation::AttachLink { vm, address } => {
-            if ledger.holdings(vm).is_some_and(|holdings| holdings.link.is_some()) {
-                return Err(Denied::Exists { vm: vm.clone(), what: "a link" });
-            }
-            if let Some(owner) = ledger.address_owner(*address) {
-                return Err(Denied::AddressTaken { address: *address, owner: owner.clone() });
-            }
-        }
-        Operation::CreateRootDisk { vm, .. } => {
-            if ledger.holdings(vm).is_some_and(|holdings| holdings.root_disk) {
-                return Err(Denied::Exists { vm: vm.clone(), what: "a root disk" });
+        Operation::AttachLink { vm, address } => decide_link(scope, vm, *address)?,
+        Operation::CreateRootDisk { vm, image, build, copy_on_write_mib } => {
+            let disk = ledger.holdings(vm).and_then(|holdings| holdings.root_disk.as_ref());
+            let is_same = |disk: &RootDisk| {
+                disk.image == *image && disk.build == *build && disk.copy_on_write_mib == *copy_on_write_mib
+            };
+            if disk.is_some_and(|disk| !is_same(disk)) {
+                return Err(Denied::Exists { vm: vm.clone(), what: "another root disk" });
             }
         }
         Operation::SetNat { vm, .. } => {
@@ -101,10 +121,10 @@ pub fn decide(caller: Caller, owner: Owner, ledger: &Ledger, operation: Operatio
         }
         Operation::LaunchVm { vm, .. } => {
             let holdings = known(vm)?;
-            if holdings.launched {
-                return Err(Denied::Exists { vm: vm.clone(), what: "a running monitor" });
+            if holdings.is_launched() {
+                return Err(Denied::Exists { vm: vm.clone(), what: "a running machine monitor" });
             }
-            if !holdings.root_disk {
+            if holdings.root_disk.is_none() {
                 return Err(Denied::Missing { vm: vm.clone(), what: "root disk" });
             }
             if holdings.link.is_none() {
@@ -118,67 +138,22 @@ pub fn decide(caller: Caller, owner: Owner, ledger: &Ledger, operation: Operatio
     Ok(Permit::grant(operation))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::{Signal, Switch};
-
-    const OWNER: Owner = Owner { uid: 1000 };
-
-    fn vm(last: char) -> VmId {
-        format!("{}{last}", "0".repeat(31)).parse().expect("an id")
+fn decide_link(scope: Scope<'_>, vm: &VmId, address: Ipv4Addr) -> Result<(), Denied> {
+    let subnet = scope.install.network.subnet;
+    if !subnet.is_guest(address) {
+        return Err(Denied::Address { address, subnet });
     }
-
-    fn launch(vm: VmId) -> Operation {
-        Operation::LaunchVm { vm, kernel: "generic-6.12".parse().expect("a name"), vcpus: 1, memory_mib: 512 }
+    if scope.ledger.holdings(vm).and_then(|holdings| holdings.link).is_some_and(|present| present != address) {
+        return Err(Denied::Exists { vm: vm.clone(), what: "a link with another address" });
     }
-
-    fn decided(ledger: &Ledger, operation: Operation) -> Result<Operation, Denied> {
-        decide(Caller::with_uid(OWNER.uid), OWNER, ledger, operation).map(Permit::into_operation)
+    if let Some(owner) = scope.ledger.address_owner(address).filter(|owner| *owner != vm) {
+        return Err(Denied::AddressTaken { address, owner: owner.clone() });
     }
-
-    #[test]
-    fn only_root_and_the_owner_may_ask() {
-        for (uid, allowed) in [(0, true), (OWNER.uid, true), (1001, false), (u32::MAX, false)] {
-            let outcome = decide(Caller::with_uid(uid), OWNER, &Ledger::default(), Operation::Inventory);
-            assert_eq!(outcome.is_ok(), allowed, "uid {uid}");
-        }
+    if let Some(other) = scope.ledger.tap_owner(vm) {
+        return Err(Denied::NameTaken { vm: vm.clone(), other: other.clone() });
     }
-
-    #[test]
-    fn what_the_helper_never_made_cannot_be_touched() {
-        for operation in [
-            Operation::TeardownVm { vm: vm('1') },
-            Operation::DetachLink { vm: vm('1') },
-            Operation::SignalVm { vm: vm('1'), signal: Signal::Kill },
-            Operation::SetNat { vm: vm('1'), nat: Switch::On },
-            launch(vm('1')),
-        ] {
-            assert_eq!(decided(&Ledger::default(), operation), Err(Denied::UnknownVm { vm: vm('1') }));
-        }
-    }
-
-    #[test]
-    fn a_vm_is_launched_once_and_only_with_disk_and_link() {
-        let mut ledger = Ledger::default();
-        ledger.entry(vm('1'));
-        assert_eq!(decided(&ledger, launch(vm('1'))), Err(Denied::Missing { vm: vm('1'), what: "root disk" }));
-        ledger.entry(vm('1')).root_disk = true;
-        assert_eq!(decided(&ledger, launch(vm('1'))), Err(Denied::Missing { vm: vm('1'), what: "link" }));
-        ledger.entry(vm('1')).link = Some(Ipv4Addr::new(172, 30, 0, 2));
-        assert_eq!(decided(&ledger, launch(vm('1'))), Ok(launch(vm('1'))));
-        ledger.entry(vm('1')).launched = true;
-        assert!(matches!(decided(&ledger, launch(vm('1'))), Err(Denied::Exists { .. })));
-    }
-
-    #[test]
-    fn one_address_belongs_to_one_vm() {
-        let address = Ipv4Addr::new(172, 30, 0, 2);
-        let mut ledger = Ledger::default();
-        ledger.entry(vm('1')).link = Some(address);
-        let taken = Operation::AttachLink { vm: vm('2'), address };
-        assert_eq!(decided(&ledger, taken), Err(Denied::AddressTaken { address, owner: vm('1') }));
-        let free = Operation::AttachLink { vm: vm('2'), address: Ipv4Addr::new(172, 30, 0, 3) };
-        assert!(decided(&ledger, free).is_ok());
-    }
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,16 +6,16 @@
 use std::net::Ipv4Addr;
 
 use banger_proto::failure::{Classified, Kind};
-use banger_proto::names::{ImageId, InvalidName, KernelName, VmId};
+use banger_proto::names::{BuildId, ImageName, InvalidName, VmId};
 use banger_proto::root::v1 as wire;
 use prost::Message as _;
+
+use crate::ledger::Machine;
 
 /// The only version of the boundary this build speaks.
 pub const VERSION: u32 = 1;
 /// Longest request in bytes. The largest valid one is under 200.
 pub const LIMIT: usize = 4096;
-/// The network guests live in. Its first address is the bridge, the last the broadcast address.
-pub const NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(172, 30, 0, 0), 16);
 /// Most virtual CPUs a VM can have.
 pub const MAX_VCPUS: u32 = 32;
 /// Most memory of a VM, in MiB.
@@ -32,7 +32,7 @@ pub struct Request {
     pub operation: Operation,
 }
 
-/// All that the helper can be asked for. Each variant is one file of `ops/` once it can be performed.
+/// All that the helper can be asked for. Each variant is one file of [`operations`](crate::operations).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Bridge, table and forwarding exist.
@@ -45,10 +45,10 @@ pub enum Operation {
     SetNat { vm: VmId, nat: Switch },
     /// `.vm` names through the system's resolver.
     SetResolver { resolver: Switch },
-    /// A snapshot of an image with its own copy-on-write file.
-    CreateRootDisk { vm: VmId, image: ImageId, copy_on_write_mib: u64 },
-    /// The jailed machine monitor.
-    LaunchVm { vm: VmId, kernel: KernelName, vcpus: u32, memory_mib: u64 },
+    /// A snapshot of one build of an image with its own copy-on-write file.
+    CreateRootDisk { vm: VmId, image: ImageName, build: BuildId, copy_on_write_mib: u64 },
+    /// The jailed machine monitor; it has no process yet.
+    LaunchVm { vm: VmId, machine: Machine },
     /// A signal to the machine monitor of this VM.
     SignalVm { vm: VmId, signal: Signal },
     /// Everything the ledger lists for this VM is taken away.
@@ -111,12 +111,6 @@ pub enum InvalidRequest {
         /// Which and why.
         source: InvalidName,
     },
-    /// An address no guest can have.
-    #[error("{address} is not the address of a guest in {}/{}", NETWORK.0, NETWORK.1)]
-    Address {
-        /// What was given.
-        address: Ipv4Addr,
-    },
     /// A number outside its bounds.
     #[error("{what} {value} is not between 1 and {limit}")]
     OutOfRange {
@@ -140,7 +134,6 @@ impl Classified for InvalidRequest {
             | Self::Malformed { .. }
             | Self::OperationId { .. }
             | Self::Name { .. }
-            | Self::Address { .. }
             | Self::OutOfRange { .. }
             | Self::Signal => Kind::Usage,
         }
@@ -188,29 +181,24 @@ fn parse_operation(operation: wire::request::Operation) -> Result<Operation, Inv
     Ok(match operation {
         Wire::EnsureNetwork(wire::EnsureNetwork {}) => Operation::EnsureNetwork,
         Wire::AttachLink(wire::AttachLink { vm_id, address }) => {
-            Operation::AttachLink { vm: parse_name(&vm_id)?, address: parse_address(address)? }
+            Operation::AttachLink { vm: parse_name(&vm_id)?, address: Ipv4Addr::from_bits(address) }
         }
         Wire::DetachLink(wire::DetachLink { vm_id }) => Operation::DetachLink { vm: parse_name(&vm_id)? },
         Wire::SetNat(wire::SetNat { vm_id, enabled }) => {
             Operation::SetNat { vm: parse_name(&vm_id)?, nat: parse_switch(enabled) }
         }
         Wire::SetResolver(wire::SetResolver { enabled }) => Operation::SetResolver { resolver: parse_switch(enabled) },
-        Wire::CreateRootDisk(wire::CreateRootDisk { vm_id, image_id, copy_on_write_mib }) => {
+        Wire::CreateRootDisk(wire::CreateRootDisk { vm_id, image_name, image_build, copy_on_write_mib }) => {
             Operation::CreateRootDisk {
                 vm: parse_name(&vm_id)?,
-                image: parse_name(&image_id)?,
+                image: parse_name(&image_name)?,
+                build: parse_name(&image_build)?,
                 copy_on_write_mib: parse_bounded("copy-on-write size in MiB", copy_on_write_mib, MAX_DISK_MIB)?,
             }
         }
-        Wire::LaunchVm(wire::LaunchVm { vm_id, kernel_id, vcpu_count, memory_mib }) => Operation::LaunchVm {
-            vm: parse_name(&vm_id)?,
-            kernel: parse_name(&kernel_id)?,
-            vcpus: {
-                parse_bounded("vcpu count", u64::from(vcpu_count), u64::from(MAX_VCPUS))?;
-                vcpu_count
-            },
-            memory_mib: parse_bounded("memory in MiB", memory_mib, MAX_MEMORY_MIB)?,
-        },
+        Wire::LaunchVm(message) => {
+            Operation::LaunchVm { vm: parse_name(&message.vm_id)?, machine: parse_machine(&message)? }
+        }
         Wire::SignalVm(message) => {
             Operation::SignalVm { vm: parse_name(&message.vm_id)?, signal: parse_signal(message.signal())? }
         }
@@ -223,17 +211,16 @@ fn parse_name<N: std::str::FromStr<Err = InvalidName>>(text: &str) -> Result<N, 
     text.parse().map_err(|source| InvalidRequest::Name { source })
 }
 
-fn parse_address(bits: u32) -> Result<Ipv4Addr, InvalidRequest> {
-    let address = Ipv4Addr::from_bits(bits);
-    let (network, prefix) = NETWORK;
-    let host_bits = u32::MAX >> prefix;
-    let host = bits & host_bits;
-    // 0 is the network, 1 the bridge, all ones the broadcast address.
-    if bits & !host_bits == network.to_bits() && host > 1 && host < host_bits {
-        Ok(address)
-    } else {
-        Err(InvalidRequest::Address { address })
-    }
+fn parse_machine(message: &wire::LaunchVm) -> Result<Machine, InvalidRequest> {
+    parse_bounded("vcpu count", u64::from(message.vcpu_count), u64::from(MAX_VCPUS))?;
+    Ok(Machine {
+        kernel: parse_name(&message.kernel_name)?,
+        build: parse_name(&message.kernel_build)?,
+        vcpus: message.vcpu_count,
+        memory_mib: parse_bounded("memory in MiB", message.memory_mib, MAX_MEMORY_MIB)?,
+        root_device: None,
+        process: None,
+    })
 }
 
 fn parse_bounded(what: &'static str, value: u64, limit: u64) -> Result<u64, InvalidRequest> {

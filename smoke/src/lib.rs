@@ -12,6 +12,7 @@
 //! scenarios, which a person can read and run one by one. Next: [`suite`].
 
 pub mod args;
+pub mod boundary;
 mod bounded;
 mod digest;
 mod error;

@@ -22,6 +22,8 @@ use crate::store::Kind;
 
 /// The product's programs.
 pub const PROGRAMS: [&str; 4] = ["banger", "bangerd", "bangerd-root", "banger-guest"];
+/// What only the scenarios use.
+pub const TEST_PROGRAMS: [&str; 1] = ["banger-boundary"];
 const LIMIT: Duration = Duration::from_secs(300);
 /// Sparse: only what is used is written.
 const DISK_SIZE: u64 = 16 << 30;
@@ -39,13 +41,13 @@ pub struct Parts {
 
 /// The product's programs that are not built.
 pub fn missing_programs(layout: &Layout) -> Vec<&'static str> {
-    PROGRAMS.into_iter().filter(|name| !layout.program(name).is_file()).collect()
+    PROGRAMS.into_iter().chain(TEST_PROGRAMS).filter(|name| !layout.program(name).is_file()).collect()
 }
 
 /// Lays everything out in `directory`, which is empty.
 pub fn assemble(layout: &Layout, parts: &Parts, directory: &Path) -> Result<()> {
     let log = layout.logs().join("payload.log");
-    let programs = PROGRAMS.iter().map(|name| layout.program(name)).filter(|path| path.is_file());
+    let programs = PROGRAMS.iter().chain(&TEST_PROGRAMS).map(|name| layout.program(name)).filter(|path| path.is_file());
     let fixture = parts.fixture.iter().flat_map(|from| fixture::names().map(|name| from.join(name)));
     let bin = directory.join("bin");
     fs::create_dir(&bin).map_err(Error::file("make", &bin))?;

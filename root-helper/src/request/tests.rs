@@ -4,7 +4,7 @@ use super::*;
 use wire::request::Operation as Wire;
 
 const VM: &str = "0123456789abcdef0123456789abcdef";
-const IMAGE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const BUILD: &str = "fedcba9876543210fedcba9876543210";
 
 fn request(operation: Wire) -> wire::Request {
     wire::Request { version: VERSION, operation_id: "op-1".into(), operation: Some(operation) }
@@ -14,14 +14,11 @@ fn parsed(operation: Wire) -> Result<Operation, InvalidRequest> {
     parse(&request(operation).encode_to_vec()).map(|request| request.operation)
 }
 
-fn attach(address: [u8; 4]) -> Result<Operation, InvalidRequest> {
-    parsed(Wire::AttachLink(wire::AttachLink { vm_id: VM.into(), address: u32::from_be_bytes(address) }))
-}
-
 fn launch(vcpu_count: u32, memory_mib: u64) -> Result<Operation, InvalidRequest> {
     parsed(Wire::LaunchVm(wire::LaunchVm {
         vm_id: VM.into(),
-        kernel_id: "generic-6.12".into(),
+        kernel_name: "generic-6.12".into(),
+        kernel_build: BUILD.into(),
         vcpu_count,
         memory_mib,
     }))
@@ -46,23 +43,35 @@ fn every_operation_is_understood() {
         (
             Wire::CreateRootDisk(wire::CreateRootDisk {
                 vm_id: vm_id(),
-                image_id: IMAGE.into(),
+                image_name: "debian-bookworm".into(),
+                image_build: BUILD.into(),
                 copy_on_write_mib: 2048,
             }),
-            Operation::CreateRootDisk { vm: vm.clone(), image: IMAGE.parse().expect("an id"), copy_on_write_mib: 2048 },
+            Operation::CreateRootDisk {
+                vm: vm.clone(),
+                image: "debian-bookworm".parse().expect("a name"),
+                build: BUILD.parse().expect("an id"),
+                copy_on_write_mib: 2048,
+            },
         ),
         (
             Wire::LaunchVm(wire::LaunchVm {
                 vm_id: vm_id(),
-                kernel_id: "generic-6.12".into(),
+                kernel_name: "generic-6.12".into(),
+                kernel_build: BUILD.into(),
                 vcpu_count: 2,
                 memory_mib: 1024,
             }),
             Operation::LaunchVm {
                 vm: vm.clone(),
-                kernel: "generic-6.12".parse().expect("a name"),
-                vcpus: 2,
-                memory_mib: 1024,
+                machine: Machine {
+                    kernel: "generic-6.12".parse().expect("a name"),
+                    build: BUILD.parse().expect("an id"),
+                    vcpus: 2,
+                    memory_mib: 1024,
+                    root_device: None,
+                    process: None,
+                },
             },
         ),
         (
@@ -85,12 +94,15 @@ fn an_id_that_could_become_a_path_or_a_name_is_refused() {
 }
 
 #[test]
-fn only_addresses_a_guest_can_have_are_accepted() {
-    for good in [[172, 30, 0, 2], [172, 30, 255, 254]] {
-        assert!(attach(good).is_ok(), "{good:?}");
-    }
-    for bad in [[172, 30, 0, 0], [172, 30, 0, 1], [172, 30, 255, 255], [172, 31, 0, 2], [127, 0, 0, 1], [0, 0, 0, 0]] {
-        assert!(matches!(attach(bad), Err(InvalidRequest::Address { .. })), "{bad:?}");
+fn a_build_that_could_become_a_path_is_refused() {
+    for build in ["", "..", "../../../../etc", &BUILD[1..], &format!("{BUILD}/x")] {
+        let outcome = parsed(Wire::CreateRootDisk(wire::CreateRootDisk {
+            vm_id: VM.into(),
+            image_name: "debian-bookworm".into(),
+            image_build: build.into(),
+            copy_on_write_mib: 1,
+        }));
+        assert!(matches!(outcome, Err(InvalidRequest::Name { .. })), "{build:?} gave {outcome:?}");
     }
 }
 

@@ -15,7 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["proto", "sync"]),
     ("tests", &["proto", "generate"]),
     ("tests/generate", &[]),
-    ("smoke", &[]),
+    ("smoke", &["proto"]),
 ];
 
 /// What our packages are called → the directory name used above.

@@ -6,7 +6,7 @@ use super::sources::{expect_none, files, is_test_code, read, rust_files, without
 
 /// Files that may hold `unsafe`, and why. Every block is explained beside it (a clippy lint checks that).
 const UNSAFE_FILES: &[(&str, &str)] = &[
-    ("root-helper/src/host/linux.rs", "ioctls of loop and device-mapper"),
+    ("root-helper/src/syscalls", "ioctls of tun, loop and device-mapper, and setfsuid"),
     ("guest/src/syscalls.rs", "fork, pre-exec hooks and vsock, which std and rustix do not offer"),
     ("daemon/src/platform/syscalls.rs", "the pre-exec hook that cuts the machine monitor loose"),
     ("daemon/src/ready.rs", "taking the descriptor the command line names for the answer to its start"),

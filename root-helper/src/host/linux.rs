@@ -1,0 +1,200 @@
+//! The host itself: each call handed to the file that knows how.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use banger_proto::install::Install;
+use banger_proto::names::{BuildId, ImageName, VmId};
+use serde_json::Value;
+
+use super::links::{self, Prefixed};
+use super::{Host, Limits, Usage, forwarding, nft, process, resolver, root_disk, rules, unit};
+use crate::error::{Step, StepError, step};
+use crate::kernel_names;
+use crate::ledger::{FileIdentity, Process, RootDisk};
+use crate::request::{Signal, Switch};
+use crate::syscalls::tap;
+
+/// Where the machine monitor listens, seen from outside its jail.
+const API_SOCKET: &str = "root/run/firecracker.socket";
+/// From the start of the unit to the socket; the jailer copies the machine monitor in between.
+const SOCKET_LIMIT: Duration = Duration::from_secs(30);
+/// Between two looks for it.
+const SOCKET_STEP: Duration = Duration::from_millis(3);
+
+/// The host, for one installation.
+#[derive(Debug)]
+pub struct Linux {
+    install: Install,
+    boot_id: String,
+}
+
+impl Linux {
+    /// Reads which boot this is.
+    pub fn observe(install: Install) -> Step<Self> {
+        let file = "/proc/sys/kernel/random/boot_id";
+        let boot_id = fs::read_to_string(file).map_err(step(format!("read {file}")))?.trim().to_owned();
+        Ok(Self { install, boot_id })
+    }
+
+    fn bridge(&self) -> &str {
+        &self.install.network.bridge
+    }
+
+    fn gateway(&self) -> Prefixed {
+        let subnet = self.install.network.subnet;
+        Prefixed { address: subnet.gateway(), prefix: subnet.prefix() }
+    }
+}
+
+impl Host for Linux {
+    fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    fn has_link(&self, name: &str) -> Step<bool> {
+        links::exists(name)
+    }
+
+    fn ensure_bridge(&self) -> Step<()> {
+        links::ensure_bridge(self.bridge(), self.gateway())
+    }
+
+    fn is_bridge_ready(&self) -> Step<bool> {
+        links::is_bridge_ready(self.bridge(), self.gateway())
+    }
+
+    fn ensure_tap(&self, vm: &VmId) -> Step<()> {
+        let name = kernel_names::tap(vm);
+        if !links::exists(&name)? {
+            tap::create(&name, self.install.owner.uid).map_err(step(format!("create the tap {name}")))?;
+        }
+        links::enslave(&name, self.bridge())
+    }
+
+    fn is_tap_ready(&self, vm: &VmId) -> Step<bool> {
+        links::is_port_ready(&kernel_names::tap(vm), self.bridge())
+    }
+
+    fn remove_tap(&self, vm: &VmId) -> Step<()> {
+        links::remove(&kernel_names::tap(vm))
+    }
+
+    fn remove_bridge(&self) -> Step<()> {
+        links::remove(self.bridge())
+    }
+
+    fn apply_rules(&self, batch: &Value) -> Step<()> {
+        let answer = nft::run(batch)?;
+        if answer.is_done { Ok(()) } else { Err(StepError::new("put the tables in place", answer.text)) }
+    }
+
+    fn has_rules(&self, batch: &Value) -> Step<bool> {
+        let mut listings = Vec::new();
+        for query in rules::render_queries() {
+            let answer = nft::run(&query)?;
+            match serde_json::from_str(&answer.text) {
+                Ok(listing) if answer.is_done => listings.push(listing),
+                // That a table is missing is an answer too.
+                _ => return Ok(false),
+            }
+        }
+        Ok(rules::matches(batch, &listings))
+    }
+
+    fn is_forwarding(&self) -> Step<bool> {
+        forwarding::is_on()
+    }
+
+    fn set_forwarding(&self, forwarding: Switch) -> Step<()> {
+        forwarding::set(forwarding)
+    }
+
+    fn set_resolver(&self, resolver: Switch) -> Step<()> {
+        resolver::set(self.bridge(), self.gateway().address, resolver)
+    }
+
+    fn is_resolver_ready(&self) -> Step<bool> {
+        resolver::is_ready(self.bridge(), self.gateway().address)
+    }
+
+    fn identify_image(&self, image: &ImageName, build: &BuildId) -> Step<FileIdentity> {
+        root_disk::identify(self.install.owner.uid, image, build)
+    }
+
+    fn create_store(&self, vm: &VmId, mib: u64) -> Step<()> {
+        root_disk::create_store(vm, mib)
+    }
+
+    fn remove_store(&self, vm: &VmId) -> Step<()> {
+        root_disk::remove_store(vm)
+    }
+
+    fn activate_disk(&self, vm: &VmId, disk: &RootDisk) -> Step<(u32, u32)> {
+        root_disk::activate(self.install.owner.uid, vm, disk)
+    }
+
+    fn deactivate_disk(&self, vm: &VmId) -> Step<()> {
+        root_disk::deactivate(vm)
+    }
+
+    fn disk_usage(&self, vm: &VmId) -> Step<Usage> {
+        root_disk::usage(vm)
+    }
+
+    fn start_machine(&self, vm: &VmId, limits: Limits) -> Step<(Process, OwnedFd)> {
+        let unit = kernel_names::unit(vm);
+        let attempt = || format!("start the machine monitor in {unit}");
+        let process = process::identify(unit::start(vm, limits)?)?;
+        let ended = || StepError::new(attempt(), "it ended before it listened");
+        let pidfd = process::open(process)?.ok_or_else(ended)?;
+        let socket = kernel_names::jail(vm).join(API_SOCKET);
+        let give_up = Instant::now() + SOCKET_LIMIT;
+        while !exists(&socket)? {
+            if process::ends_by(&pidfd, Instant::now() + SOCKET_STEP) {
+                return Err(ended());
+            }
+            if Instant::now() > give_up {
+                return Err(StepError::new(attempt(), format!("it did not listen in {} s", SOCKET_LIMIT.as_secs())));
+            }
+        }
+        Ok((process, pidfd))
+    }
+
+    fn stop_machine(&self, vm: &VmId) -> Step<()> {
+        unit::stop(&kernel_names::unit(vm))
+    }
+
+    fn open_process(&self, process: Process) -> Step<Option<OwnedFd>> {
+        process::open(process)
+    }
+
+    fn signal(&self, process: Process, signal: Signal) -> Step<()> {
+        process::signal(process, signal)
+    }
+
+    fn remove_jail(&self, vm: &VmId) -> Step<()> {
+        let path = kernel_names::jail(vm);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StepError::new(format!("remove {}", path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_slice(&self) -> Step<()> {
+        unit::stop_slice_if_empty()
+    }
+}
+
+fn exists(path: &Path) -> Step<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StepError::new(format!("look for {}", path.display()), error)),
+    }
+}

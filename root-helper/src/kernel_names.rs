@@ -1,0 +1,105 @@
+//! Names of kernel objects, units and files, derived from ids alone. Pure; injective but for the tap, whose 15 bytes
+//! hold 12 digits: [`policy`](crate::policy) refuses a second VM with the same ones.
+
+use std::path::{Path, PathBuf};
+
+use banger_proto::install;
+use banger_proto::names::{BuildId, ImageName, KernelName, VmId};
+
+/// What every tap's name begins with; the bridge's never does.
+pub const TAP_PREFIX: &str = "fc-";
+
+/// The VM's tap.
+pub fn tap(vm: &VmId) -> String {
+    format!("{TAP_PREFIX}{}", vm.short())
+}
+
+/// The VM's device-mapper device.
+pub fn device(vm: &VmId) -> String {
+    format!("fc-rootfs-{vm}")
+}
+
+/// The device's uuid: says whose it is, should anybody make one of the same name.
+pub fn device_uuid(vm: &VmId) -> String {
+    format!("banger-{vm}")
+}
+
+/// What the loop device over the image is tagged with.
+pub fn origin_tag(vm: &VmId) -> String {
+    format!("banger-{vm}-origin")
+}
+
+/// What the loop device over the copy-on-write file is tagged with.
+pub fn store_tag(vm: &VmId) -> String {
+    format!("banger-{vm}-store")
+}
+
+/// The transient unit of the machine monitor.
+pub fn unit(vm: &VmId) -> String {
+    format!("banger-vm-{vm}.service")
+}
+
+/// The slice all machine monitors are in.
+pub const SLICE: &str = "banger.slice";
+
+/// The copy-on-write file, beneath the helper's state.
+pub fn store_file(vm: &VmId) -> PathBuf {
+    Path::new("cow").join(format!("{vm}.cow"))
+}
+
+/// The ledger's entry, beneath its directory.
+pub fn ledger_file(vm: &VmId) -> String {
+    format!("{vm}.json")
+}
+
+/// What the jailer calls a jail: BASE/firecracker/ID.
+pub fn jail(vm: &VmId) -> PathBuf {
+    Path::new(install::HELPER_STATE_DIRECTORY).join("jail/firecracker").join(vm.as_str())
+}
+
+/// An image's file system, beneath the owner's state.
+pub fn rootfs(image: &ImageName, build: &BuildId) -> PathBuf {
+    Path::new("images").join(format!("{image}@{build}")).join("rootfs.ext4")
+}
+
+/// A file of a kernel, beneath the owner's state.
+pub fn kernel_file(kernel: &KernelName, build: &BuildId, file: &str) -> PathBuf {
+    Path::new("kernels").join(format!("{kernel}@{build}")).join(file)
+}
+
+/// A file of a VM, beneath the owner's state.
+pub fn vm_file(vm: &VmId, file: &str) -> PathBuf {
+    Path::new("vms").join(vm.as_str()).join(file)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_vms_have_different_names() {
+        // Ids that differ in one digit, at every place: the hardest pairs for a derivation that drops or mixes digits.
+        let base: VmId = "0".repeat(32).parse().unwrap();
+        for place in 0..32 {
+            let mut digits = "0".repeat(32);
+            digits.replace_range(place..=place, "1");
+            let other: VmId = digits.parse().unwrap();
+            for derive in [device, device_uuid, origin_tag, store_tag, unit, ledger_file] {
+                assert_ne!(derive(&base), derive(&other), "digit {place}");
+            }
+            for derive in [store_file, jail] {
+                assert_ne!(derive(&base), derive(&other), "digit {place}");
+            }
+            assert_eq!(tap(&base) == tap(&other), place >= 12, "digit {place}");
+        }
+    }
+
+    #[test]
+    fn names_fit_what_the_kernel_has_room_for() {
+        let vm: VmId = "f".repeat(32).parse().unwrap();
+        assert_eq!(tap(&vm).len(), 15);
+        assert!(origin_tag(&vm).len() < 64 && store_tag(&vm).len() < 64);
+        assert!(device(&vm).len() < 128 && device_uuid(&vm).len() < 129);
+    }
+}

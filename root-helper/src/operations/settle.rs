@@ -1,0 +1,40 @@
+//! A machine monitor that ended by itself leaves devices and a jail. Before each request they are taken away, so that
+//! the request finds the ledger true.
+
+use banger_proto::names::VmId;
+
+use crate::error::Step;
+use crate::world::World;
+
+/// Settles every VM; says what could not be taken away, for the log.
+pub fn perform(world: &mut World) -> Vec<String> {
+    let launched = |(vm, holdings): (&VmId, &crate::ledger::Holdings)| {
+        let process = holdings.machine.as_ref()?.process?;
+        holdings.intent.is_none().then(|| (vm.clone(), process))
+    };
+    let launched: Vec<_> = world.ledger().vms().filter_map(launched).collect();
+    let mut problems = Vec::new();
+    for (vm, process) in launched {
+        let settled = match world.host.open_process(process) {
+            Ok(Some(_)) => continue,
+            Ok(None) => settle(world, &vm),
+            Err(error) => Err(error),
+        };
+        problems.extend(settled.err().map(|error| crate::error::chain(&error)));
+    }
+    problems
+}
+
+fn settle(world: &mut World, vm: &VmId) -> Step<()> {
+    world.host.stop_machine(vm)?;
+    world.host.deactivate_disk(vm)?;
+    world.host.remove_jail(vm)?;
+    world.change(vm, |holdings| {
+        holdings.machine = None;
+        holdings.disk_active = false;
+    })?;
+    if world.ledger().vms().all(|(_, holdings)| holdings.machine.is_none()) {
+        world.host.remove_slice()?;
+    }
+    Ok(())
+}
