@@ -13,9 +13,7 @@ use banger_proto::frame::{FrameBuffer, frame};
 use banger_proto::guest::v1::guest_frame::Body;
 use banger_proto::guest::v1::host_frame::Request;
 use banger_proto::guest::v1::{GuestFrame, Hello, HostFrame, MilestoneKind, Seed, SyncAndPowerOff};
-use banger_proto::guest_contract::{
-    AGENT_SSH_PORT, CONTROL_FRAME_LIMIT, MODULES_DISK_SERIAL, ROOT_DISK_SERIAL, WORK_DISK_SERIAL,
-};
+use banger_proto::guest_contract::{AGENT_SSH_PORT, CONTROL_FRAME_LIMIT};
 use bangerd::paths::Paths;
 use bangerd::platform::qemu::QemuPlatform;
 use bangerd::platform::{Platform, VmPlan};
@@ -93,6 +91,7 @@ fn plan(arguments: &Arguments, paths: &Paths) -> Result<VmPlan, Box<dyn Error>> 
         memory_mib: 1024,
         work_disk_mib: 4096,
         nat: arguments.nat,
+        address: None,
         published_ports: Vec::new(),
         rootfs: arguments.rootfs.clone(),
         image_has_sshd: false,
@@ -110,17 +109,18 @@ fn seed(platform: &dyn Platform, plan: &VmPlan, arguments: &Arguments) -> Result
     let host_key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?;
     let nobodys = || PrivateKey::random(&mut OsRng, Algorithm::Ed25519)?.public_key().to_openssh();
     let authorized_key = arguments.authorized_key.clone().map_or_else(nobodys, Ok)?;
+    let machine = platform.guest_machine(plan);
     Ok(Seed {
         version: 1,
         vm_id: plan.id.as_str().into(),
         hostname: plan.name.as_str().into(),
-        network: Some(platform.guest_network(plan)),
+        network: Some(machine.network),
         authorized_keys: vec![authorized_key],
         ssh_host_key: host_key.to_openssh(LineEnding::LF)?.to_string(),
         unix_time_ms: u64::try_from(SystemTime::UNIX_EPOCH.elapsed()?.as_millis())?,
-        root_disk_serial: ROOT_DISK_SERIAL.into(),
-        work_disk_serial: WORK_DISK_SERIAL.into(),
-        modules_disk_serial: MODULES_DISK_SERIAL.into(),
+        root_disk_serial: machine.disks.root.into(),
+        work_disk_serial: machine.disks.work.into(),
+        modules_disk_serial: machine.disks.modules.into(),
         agent_ssh_port: AGENT_SSH_PORT.into(),
         init_path: arguments.init.clone(),
         ..Seed::default()

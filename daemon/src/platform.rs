@@ -2,21 +2,34 @@
 //!
 //! Everything above [`Platform`] is shared by both modes. An implementation owns the files and processes
 //! of one VM below the plan's two directories and nothing else; it never touches the store and never
-//! decides a state. `qemu` is the rootless one.
+//! decides a state. `qemu` is the rootless one, `firecracker` the supported one.
 
+mod elf;
+mod error;
 #[cfg(test)]
 pub mod fake;
+mod files;
+pub mod firecracker;
+mod initrd;
+mod process;
+mod programs;
 pub mod qemu;
+mod syscalls;
+mod work_disk;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use banger_proto::failure::{Classified, Kind};
-use banger_proto::guest::v1::Seed;
+use banger_proto::guest::v1::{Network, Seed};
+use banger_proto::install::Subnet;
 use banger_proto::names::{VmId, VmName};
 use futures::future::BoxFuture;
 use tokio::net::UnixStream;
 
+use crate::doctor::Finding;
 use crate::reporter::Reporter;
+use crate::vm::record::VmSpec;
 
 /// All an implementation needs to know about one VM. Pure data, made by the VM's driver from its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub struct VmPlan {
     pub work_disk_mib: u64,
     /// Whether the guest may open connections to the outside.
     pub nat: bool,
+    /// The guest's own address, from [`Platform::address_pool`].
+    pub address: Option<Ipv4Addr>,
     /// `(host port on 127.0.0.1, guest port)`, TCP.
     pub published_ports: Vec<(u16, u16)>,
     /// Read-only base of the root disk (raw ext4).
@@ -85,13 +100,54 @@ pub enum Observed {
     Gone,
 }
 
+/// What a guest is told about the machine it runs on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestMachine {
+    /// Its link.
+    pub network: Network,
+    /// Its disks.
+    pub disks: GuestDisks,
+}
+
+/// How a guest finds its disks: a virtio-blk serial or an absolute device path each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestDisks {
+    /// The image's root with the VM's own changes.
+    pub root: &'static str,
+    /// /root.
+    pub work: &'static str,
+    /// /lib/modules.
+    pub modules: &'static str,
+}
+
+/// Something about one VM that a look at the host found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Which VM.
+    pub vm: VmId,
+    /// What to tell.
+    pub text: String,
+}
+
+/// Tells the plans of all VMs as they are at the moment it is asked.
+pub type Wanted<'a> = &'a (dyn Fn() -> Vec<VmPlan> + Send + Sync);
+
 /// The seam. Every method may be called again after a crash and must then converge.
 pub trait Platform: Send + Sync {
     /// "qemu-kvm", "qemu-tcg", "firecracker".
     fn vmm_name(&self) -> &'static str;
 
-    /// Guest port the agent's SSH server must listen on, for the seed.
-    fn guest_network(&self, plan: &VmPlan) -> banger_proto::guest::v1::Network;
+    /// What to tell the guest, for the seed.
+    fn guest_machine(&self, plan: &VmPlan) -> GuestMachine;
+
+    /// The network whose addresses guests have; `None` where each guest has a network of its own.
+    fn address_pool(&self) -> Option<Subnet>;
+
+    /// Refuses what no VM on this platform can have, before anything is made.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, spec: &VmSpec) -> Result<(), PlatformError>;
 
     /// Makes both directories and both disks. On failure leaves nothing.
     fn provision<'a>(&'a self, plan: &'a VmPlan, reporter: &'a Reporter) -> BoxFuture<'a, Result<(), PlatformError>>;
@@ -125,6 +181,15 @@ pub trait Platform: Send + Sync {
         recorded: Option<&'a ProcessIdentity>,
     ) -> BoxFuture<'a, Result<(), PlatformError>>;
 
+    /// Makes the reach of a running guest what the plan says now.
+    fn set_nat<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Result<(), PlatformError>>;
+
+    /// Puts back what others took from the host's side of the network, and looks at what fills up.
+    fn reassert<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Notice>, PlatformError>>;
+
+    /// What this platform needs of the host, one finding each.
+    fn examine(&self) -> BoxFuture<'_, Vec<Finding>>;
+
     /// Removes both directories and anything else made for this VM; never stops at the first error.
     fn teardown<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Vec<PlatformError>>;
 
@@ -147,6 +212,8 @@ pub struct PlatformError {
     pub hints: Vec<String>,
     /// The cause.
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// What was made meanwhile and could not be taken away again.
+    pub left_behind: Vec<String>,
 }
 
 impl Classified for PlatformError {

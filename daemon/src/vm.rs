@@ -7,6 +7,7 @@
 //! [`Vms`] finds VMs and reserves names; [`driver`] alone changes a VM; [`state`], [`plan`], [`spec`] and
 //! [`reference`] decide without touching anything; [`reconcile`] makes store and host agree at start.
 
+mod address;
 pub mod boot_source;
 pub mod control;
 pub mod create;
@@ -27,6 +28,7 @@ pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod wait;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,12 +71,17 @@ impl Vms {
 
     /// Every VM, oldest first.
     pub fn list(&self) -> Vec<Snapshot> {
-        let mut all: Vec<Snapshot> = self.lock().values().map(DriverHandle::snapshot).collect();
+        let mut all = self.snapshots();
         all.retain(|snapshot| !snapshot.removed);
         all.sort_by(|one, other| {
             (one.record.created_unix_ms, &one.record.id).cmp(&(other.record.created_unix_ms, &other.record.id))
         });
         all
+    }
+
+    /// Of every VM, those on their way out included.
+    fn snapshots(&self) -> Vec<Snapshot> {
+        self.lock().values().map(DriverHandle::snapshot).collect()
     }
 
     /// The VM a text means.

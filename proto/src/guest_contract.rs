@@ -8,15 +8,19 @@ pub const IMAGE_SSH_PORT: u16 = 22;
 pub const CONTROL_PORT_NAME: &str = "banger.control";
 /// vsock port of the control channel (Firecracker).
 pub const CONTROL_VSOCK_PORT: u32 = 1024;
+/// On the kernel's command line of every guest of Firecracker: its machine knows no power-off, only a reset.
+pub const FIRECRACKER_ARGUMENT: &str = "banger.vmm=firecracker";
 /// The seed inside the initrd.
 pub const SEED_PATH: &str = "/banger/seed.pb";
 /// Modules inside the initrd, and the file listing their names in load order, one a line.
 pub const INITRD_MODULES: &str = "/modules";
 /// See [`INITRD_MODULES`].
 pub const INITRD_MODULES_ORDER: &str = "/modules/order";
+/// The same for what only a guest of Firecracker needs; loaded before the others there.
+pub const INITRD_MODULES_ORDER_FIRECRACKER: &str = "/modules/order.firecracker";
 /// Where the running guest keeps its copy of banger-guest.
 pub const GUEST_BINARY: &str = "/run/banger/banger-guest";
-/// virtio-blk serials.
+/// virtio-blk serials. Where the VMM knows none, the seed has absolute device paths in their place.
 pub const ROOT_DISK_SERIAL: &str = "root";
 /// See [`ROOT_DISK_SERIAL`].
 pub const WORK_DISK_SERIAL: &str = "work";

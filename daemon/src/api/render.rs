@@ -36,6 +36,7 @@ pub(super) fn vm(snapshot: &Snapshot, paths: &Paths) -> v1::Vm {
         unclean: record.unclean,
         reachable_after_ms: record.reachable_after_ms,
         booted_after_ms: record.booted_after_ms,
+        address: record.address.map(|address| address.to_string()).unwrap_or_default(),
     }
 }
 

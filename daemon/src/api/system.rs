@@ -36,13 +36,13 @@ impl SystemService for Api {
             version: VERSION.to_owned(),
             commit: COMMIT.to_owned(),
             pid: std::process::id(),
-            mode: "rootless".to_owned(),
+            mode: self.vms().host().mode.name().to_owned(),
             uid: self.uid(),
         }))
     }
 
     async fn doctor(&self, _: Request<DoctorRequest>) -> Result<Response<DoctorResponse>, Status> {
-        let findings = doctor::examine(self.paths(), &self.vms().host().store).await;
+        let findings = doctor::examine(self.vms()).await;
         Ok(Response::new(DoctorResponse { checks: findings.into_iter().map(check).collect() }))
     }
 

@@ -10,7 +10,8 @@ use banger_proto::names::VmId;
 use banger_proto::v1::vm_service_server::VmService;
 use banger_proto::v1::{
     CreateVmRequest, DeleteVmRequest, GetVmRequest, KillVmRequest, ListPortsRequest, ListPortsResponse, ListVmsRequest,
-    ListVmsResponse, LogChunk, LogsRequest, SetWorkspaceRequest, StartVmRequest, StopVmRequest, Vm, WaitVmRequest,
+    ListVmsResponse, LogChunk, LogsRequest, SetVmRequest, SetWorkspaceRequest, StartVmRequest, StopVmRequest, Vm,
+    WaitVmRequest,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -21,7 +22,7 @@ use crate::operation::{Description, WhenUnattended};
 use crate::reporter::Reporter;
 use crate::vm::Vms;
 use crate::vm::control::ControlError;
-use crate::vm::driver::DriverHandle;
+use crate::vm::driver::{Change, DriverHandle};
 
 /// What a list call returns at most, unless asked for less.
 const PAGE_LIMIT: usize = 500;
@@ -187,6 +188,14 @@ impl VmService for Api {
         let until = if request.follow { logs::Until::Gone } else { logs::Until::EndOfFile };
         let closing = self.vms().host().closing.clone();
         Ok(Response::new(logs::chunks(&handle, self.paths(), until, closing).await?.boxed()))
+    }
+
+    async fn set(&self, request: Request<SetVmRequest>) -> Result<Response<Vm>, Status> {
+        let request = request.into_inner();
+        let handle = self.vms().find(&request.reference)?;
+        let change = Change { nat: request.nat, vcpu_count: request.vcpu_count, memory_mib: request.memory_mib };
+        handle.set(change).await.map_err(|error| refuse(&error))?;
+        Ok(self.rendered(&handle))
     }
 
     async fn wait(&self, request: Request<WaitVmRequest>) -> Result<Response<Vm>, Status> {

@@ -1,19 +1,15 @@
 //! The single checks of [`super::examine`].
 
 use std::path::Path;
-use std::time::Duration;
 
 use banger_proto::failure::{Classified as _, Failure};
 use banger_proto::size::MiB;
-use tokio::process::Command;
 
-use super::Finding;
+use super::{Finding, tool};
 use crate::paths::Paths;
 use crate::store::Store;
 use crate::vm::observe;
 
-/// A tool that takes longer to tell its version is broken.
-const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below this an image cannot be built or a VM not be used for long.
 const SPACE_WARN_MIB: u64 = 5 << 10;
 const SPACE_FAIL_MIB: u64 = 512;
@@ -28,56 +24,9 @@ pub(super) fn architecture() -> Finding {
     }
 }
 
-/// As the VMM decides it: the device must open and the CPU must really virtualize.
-pub(super) fn kvm() -> Finding {
-    const TITLE: &str = "hardware virtualization";
-    const SLOW: &str = "VMs are emulated (tcg), which is several times slower";
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let virtualizes = flags
-        .lines()
-        .any(|line| line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"));
-    let opened = std::fs::File::options().read(true).write(true).open("/dev/kvm");
-    match (virtualizes, opened) {
-        (true, Ok(_)) => Finding::pass(TITLE, "/dev/kvm can be used"),
-        (false, _) => Finding::warn(
-            TITLE,
-            format!("the CPU offers neither vmx nor svm: {SLOW}"),
-            "Enable virtualization in the firmware, or nested virtualization on the outer host; check with `grep -c -E 'vmx|svm' /proc/cpuinfo`.",
-        ),
-        (true, Err(error)) => Finding::warn(
-            TITLE,
-            format!("/dev/kvm cannot be opened ({error}): {SLOW}"),
-            "Load the module with `sudo modprobe kvm` and join the group with `sudo usermod -aG kvm $USER`.",
-        ),
-    }
-}
-
-pub(super) async fn qemu() -> Finding {
-    let hint = "Install it, on Debian and Ubuntu with `sudo apt-get install qemu-system-x86`.";
-    tool("QEMU", "qemu-system-x86_64", hint).await
-}
-
-pub(super) async fn qemu_img() -> Finding {
-    let hint = "Install it, on Debian and Ubuntu with `sudo apt-get install qemu-utils`.";
-    tool("QEMU disk tool", "qemu-img", hint).await
-}
-
 pub(super) async fn mmdebstrap() -> Finding {
     let hint = "Install it, on Debian and Ubuntu with `sudo apt-get install mmdebstrap`; images are built with it.";
     tool("image builder", "mmdebstrap", hint).await
-}
-
-async fn tool(title: &'static str, program: &str, hint: &str) -> Finding {
-    let asked = Command::new(program).arg("--version").kill_on_drop(true).output();
-    match tokio::time::timeout(TOOL_TIMEOUT, asked).await {
-        Ok(Ok(output)) if output.status.success() => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            Finding::pass(title, text.lines().next().unwrap_or(program).trim().to_owned())
-        }
-        Ok(Ok(output)) => Finding::fail(title, format!("{program} --version ended with {}", output.status), hint),
-        Ok(Err(error)) => Finding::fail(title, format!("{program} cannot be run: {error}"), hint),
-        Err(_) => Finding::fail(title, format!("{program} --version does not answer"), hint),
-    }
 }
 
 pub(super) fn guest_binary(paths: &Paths) -> Finding {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use banger_proto::failure::Kind;
 use banger_proto::guest::v1::{Network, Seed};
+use banger_proto::install::Subnet;
 use banger_proto::names::VmId;
 use futures::future::BoxFuture;
 use tokio::net::UnixStream;
@@ -19,8 +20,15 @@ use tokio::sync::watch;
 
 pub use guest::GuestScript;
 
-use super::{Observed, Platform, PlatformError, ProcessIdentity, Running, VmPlan};
+use super::{
+    GuestDisks, GuestMachine, Notice, Observed, Platform, PlatformError, ProcessIdentity, Running, VmPlan, Wanted,
+};
+use crate::doctor::Finding;
 use crate::reporter::Reporter;
+use crate::vm::record::VmSpec;
+
+/// A work disk this platform refuses.
+pub const UNWANTED_DISK_MIB: u64 = 65;
 
 /// What is to happen at one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +60,9 @@ struct Inner {
     script: GuestScript,
     ssh_address: Option<SocketAddr>,
     seeds: BTreeMap<VmId, Seed>,
+    pool: Option<Subnet>,
+    nat: BTreeMap<VmId, bool>,
+    notices: Vec<Notice>,
 }
 
 #[derive(Debug)]
@@ -70,6 +81,21 @@ impl World {
     /// Something answers at the guest's port 22.
     pub fn set_ssh_address(&self, address: SocketAddr) {
         self.lock().ssh_address = Some(address);
+    }
+
+    /// Guests have addresses of this network.
+    pub fn set_pool(&self, pool: Subnet) {
+        self.lock().pool = Some(pool);
+    }
+
+    /// Whether the guest of `id` may reach the outside, if anybody said.
+    pub fn nat(&self, id: &VmId) -> Option<bool> {
+        self.lock().nat.get(id).copied()
+    }
+
+    /// The next look at the host finds this.
+    pub fn notice(&self, notice: Notice) {
+        self.lock().notices.push(notice);
     }
 
     /// The `nth` call from now (1 is the next) goes wrong.
@@ -222,6 +248,7 @@ fn error(method: &str, why: &str) -> PlatformError {
         kind: Kind::Failed,
         hints: Vec::new(),
         source: Some(why.into()),
+        left_behind: Vec::new(),
     }
 }
 
@@ -230,8 +257,18 @@ impl Platform for FakePlatform {
         "fake"
     }
 
-    fn guest_network(&self, _: &VmPlan) -> Network {
-        Network { address: "10.0.2.15".into(), prefix_length: 24, ..Network::default() }
+    fn guest_machine(&self, plan: &VmPlan) -> GuestMachine {
+        let address = plan.address.map_or_else(|| "10.0.2.15".into(), |address| address.to_string());
+        let network = Network { address, prefix_length: 24, ..Network::default() };
+        GuestMachine { network, disks: GuestDisks { root: "root", work: "work", modules: "modules" } }
+    }
+
+    fn address_pool(&self) -> Option<Subnet> {
+        self.world.lock().pool
+    }
+
+    fn check(&self, spec: &VmSpec) -> Result<(), PlatformError> {
+        if spec.work_disk_mib == UNWANTED_DISK_MIB { Err(error("check", "no such disks here")) } else { Ok(()) }
     }
 
     fn provision<'a>(&'a self, plan: &'a VmPlan, reporter: &'a Reporter) -> BoxFuture<'a, Result<(), PlatformError>> {
@@ -305,6 +342,23 @@ impl Platform for FakePlatform {
         _: Option<&'a ProcessIdentity>,
     ) -> BoxFuture<'a, Result<(), PlatformError>> {
         Box::pin(self.call("kill", None, |inner| end(inner, &plan.id)))
+    }
+
+    fn set_nat<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Result<(), PlatformError>> {
+        Box::pin(self.call("set_nat", None, |inner| {
+            inner.nat.insert(plan.id.clone(), plan.nat);
+        }))
+    }
+
+    fn reassert<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Notice>, PlatformError>> {
+        Box::pin(self.call("reassert", None, |inner| {
+            inner.nat = wanted().into_iter().map(|plan| (plan.id, plan.nat)).collect();
+            inner.notices.drain(..).collect()
+        }))
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Vec<Finding>> {
+        Box::pin(std::future::ready(vec![Finding::pass("fake", "there")]))
     }
 
     fn teardown<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Vec<PlatformError>> {

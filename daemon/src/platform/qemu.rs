@@ -2,27 +2,23 @@
 //!
 //! Everything is below two roots, `vms/<id>/` and `vm/<short id>/`, and everything a VMM may reach is in
 //! its [`arguments`]. A VMM is started detached, outlives bangerd, and is found again by its identity or by
-//! its arguments ([`process`]). Nothing here needs or uses privilege, and nothing here decides when.
+//! its arguments ([`super::process`]). Nothing here needs or uses privilege, and nothing here decides when.
 //!
 //! ```text
-//! provision   disks.rs      directories, qcow2 overlay, sparse ext4
-//! launch      initrd.rs, launch.rs, arguments.rs, syscalls.rs
-//! inspect     process.rs, launch.rs (adopt), qmp.rs, usernet.rs
-//! teardown    remains.rs    also finds what nobody knows any more
+//! provision   disks.rs, ../work_disk.rs       directories, qcow2 overlay, sparse ext4
+//! launch      ../initrd.rs, launch.rs, arguments.rs
+//! inspect     ../process.rs, launch.rs (adopt), qmp.rs, usernet.rs
+//! teardown    remains.rs, ../files.rs         also finds what nobody knows any more
 //! ```
 
 mod accel;
 mod arguments;
 mod disks;
-mod elf;
-mod error;
-mod initrd;
+mod examine;
 mod kernel_command_line;
 mod launch;
-mod process;
 mod qmp;
 mod remains;
-mod syscalls;
 mod tools;
 mod usernet;
 
@@ -30,6 +26,8 @@ use std::path::PathBuf;
 
 use banger_proto::failure::Kind;
 use banger_proto::guest::v1::{Network, Seed};
+use banger_proto::guest_contract::{MODULES_DISK_SERIAL, ROOT_DISK_SERIAL, WORK_DISK_SERIAL};
+use banger_proto::install::Subnet;
 use banger_proto::names::VmId;
 use futures::future::BoxFuture;
 use tokio::net::UnixStream;
@@ -38,9 +36,15 @@ use tokio::sync::OnceCell;
 pub use accel::{Accel, AccelError};
 
 use self::arguments::Files;
-use super::{Observed, Platform, PlatformError, ProcessIdentity, Running, VmPlan};
+use super::files::{blocking, remove_directory};
+use super::{
+    GuestDisks, GuestMachine, Notice, Observed, Platform, PlatformError, ProcessIdentity, Running, VmPlan, Wanted,
+    error, initrd, process,
+};
+use crate::doctor::Finding;
 use crate::paths::Paths;
 use crate::reporter::Reporter;
+use crate::vm::record::VmSpec;
 
 /// See the module.
 #[derive(Debug)]
@@ -160,7 +164,7 @@ impl QemuPlatform {
     async fn remove(&self, id: &VmId) -> Vec<PlatformError> {
         let mut errors: Vec<PlatformError> = self.end_processes(id, None).await.err().into_iter().collect();
         for directory in [self.paths.vm(id), self.paths.vm_runtime(id)] {
-            errors.extend(blocking(move || remains::remove_directory(&directory)).await.err());
+            errors.extend(blocking(move || remove_directory(&directory)).await.err());
         }
         errors
     }
@@ -171,14 +175,24 @@ impl Platform for QemuPlatform {
         self.accel.vmm_name()
     }
 
-    fn guest_network(&self, plan: &VmPlan) -> Network {
-        Network {
+    fn guest_machine(&self, plan: &VmPlan) -> GuestMachine {
+        let network = Network {
             address: arguments::GUEST_ADDRESS.to_string(),
             prefix_length: arguments::PREFIX_LENGTH,
             gateway: arguments::GATEWAY.to_string(),
             // Without nat QEMU's resolver does not answer; no resolver fails at once, a deaf one after a timeout.
             nameservers: plan.nat.then(|| arguments::NAMESERVER.to_string()).into_iter().collect(),
-        }
+        };
+        let disks = GuestDisks { root: ROOT_DISK_SERIAL, work: WORK_DISK_SERIAL, modules: MODULES_DISK_SERIAL };
+        GuestMachine { network, disks }
+    }
+
+    fn address_pool(&self) -> Option<Subnet> {
+        None
+    }
+
+    fn check(&self, _: &VmSpec) -> Result<(), PlatformError> {
+        Ok(())
     }
 
     fn provision<'a>(&'a self, plan: &'a VmPlan, reporter: &'a Reporter) -> BoxFuture<'a, Result<(), PlatformError>> {
@@ -223,6 +237,23 @@ impl Platform for QemuPlatform {
         Box::pin(self.end_processes(&plan.id, recorded))
     }
 
+    /// QEMU's user network is open or closed from its start to its end.
+    fn set_nat<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Result<(), PlatformError>> {
+        let name = &plan.name;
+        let refused = error::plain(Kind::Conflict, format!("cannot switch the NAT of {name} while it runs on QEMU"))
+            .hint(format!("Stop it first with `banger vm stop {name}`, and start it again afterwards."));
+        Box::pin(std::future::ready(Err(refused)))
+    }
+
+    /// All of a VM's network is inside its VMM.
+    fn reassert<'a>(&'a self, _: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Notice>, PlatformError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn examine(&self) -> BoxFuture<'_, Vec<Finding>> {
+        Box::pin(examine::host())
+    }
+
     fn teardown<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Vec<PlatformError>> {
         Box::pin(async move {
             match self.ensure_ours(plan) {
@@ -238,14 +269,6 @@ impl Platform for QemuPlatform {
 
     fn remove_orphan<'a>(&'a self, id: &'a VmId) -> BoxFuture<'a, Vec<PlatformError>> {
         Box::pin(self.remove(id))
-    }
-}
-
-/// Runs file work that may take long where it delays nobody.
-async fn blocking(work: impl FnOnce() -> Result<(), PlatformError> + Send + 'static) -> Result<(), PlatformError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(panicked) => Err(error::plain(Kind::Internal, "file work of a VM was interrupted").because(panicked)),
     }
 }
 

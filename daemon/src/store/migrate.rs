@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::{StoreError, open::classify};
 
-const STEPS: &[&str] = &[include_str!("migrate/0001_vms.sql")];
+const STEPS: &[&str] = &[include_str!("migrate/0001_vms.sql"), include_str!("migrate/0002_addresses.sql")];
 
 /// Brings the file up to date.
 pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

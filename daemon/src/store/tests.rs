@@ -160,3 +160,29 @@ async fn another_process_can_look_into_the_file() {
     let name: String = visitor.query_row("SELECT name FROM vms", [], |row| row.get(0)).unwrap();
     assert_eq!(name, "box");
 }
+
+#[tokio::test]
+async fn an_address_is_reserved_once_and_released_with_its_row() {
+    let (_scratch, path) = scratch();
+    let (store, _) = Store::open(path).unwrap();
+    let address = Some([172, 16, 0, 2].into());
+    let first = crate::vm::record::VmRecord { address, ..sample("one") };
+    store.insert_vm(first.clone(), "op").await.unwrap();
+    store.insert_vm(crate::vm::record::VmRecord { address, ..sample("two") }, "op").await.unwrap_err();
+    // VMs without an address do not stand in each other's way.
+    store.insert_vm(sample("three"), "op").await.unwrap();
+    store.insert_vm(sample("four"), "op").await.unwrap();
+    store.remove_vm(first.id).await.unwrap();
+    store.insert_vm(crate::vm::record::VmRecord { address, ..sample("two") }, "op").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_keeps_its_vms() {
+    let (_scratch, path) = scratch();
+    let mut connection = Connection::open(&path).unwrap();
+    migrate::run_steps(&mut connection, &path, &[include_str!("migrate/0001_vms.sql")]).unwrap();
+    drop(connection);
+    let (store, origin) = Store::open(path).unwrap();
+    assert_eq!((origin, store.vms().await.unwrap()), (Origin::Existing, Vec::new()));
+    store.insert_vm(sample("box"), "op").await.unwrap();
+}

@@ -13,20 +13,21 @@ use crate::vm::record::{
 use crate::vm::state::VmState;
 
 const INSERT: &str = "INSERT INTO vms (id, name, vcpu_count, memory_mib, work_disk_mib, nat, published_ports, \
-     image_name, kernel_name, boot, host_key_private, host_key_public, vmm, created_unix_ms, state, authorized_keys, \
+     image_name, kernel_name, boot, address, host_key_private, host_key_public, vmm, created_unix_ms, state, authorized_keys, \
      git_name, git_email, started_unix_ms, runtime, boot_id, reachable_after_ms, booted_after_ms, last_error, unclean) \
      VALUES (:id, :name, :vcpu_count, :memory_mib, :work_disk_mib, :nat, :published_ports, :image_name, :kernel_name, \
-     :boot, :host_key_private, :host_key_public, :vmm, :created_unix_ms, :state, '[]', '', '', 0, NULL, '', 0, 0, '', 0)";
+     :boot, :address, :host_key_private, :host_key_public, :vmm, :created_unix_ms, :state, '[]', '', '', 0, NULL, '', 0, 0, '', 0)";
 
-const UPDATE: &str = "UPDATE vms SET state = :state, started_unix_ms = :started_unix_ms, runtime = :runtime, \
+const UPDATE: &str = "UPDATE vms SET state = :state, vcpu_count = :vcpu_count, memory_mib = :memory_mib, nat = :nat, \
+     started_unix_ms = :started_unix_ms, runtime = :runtime, \
      boot_id = :boot_id, reachable_after_ms = :reachable_after_ms, booted_after_ms = :booted_after_ms, \
      last_error = :last_error, unclean = :unclean WHERE id = :id";
 
 impl Store {
-    /// Reserves the record's name and writes the intent to create it, in one transaction.
+    /// Reserves the record's name and address and writes the intent to create it, in one transaction.
     ///
     /// # Errors
-    /// [`StoreError`], also when the name is taken.
+    /// [`StoreError`], also when either is taken.
     pub async fn insert_vm(&self, record: VmRecord, operation_id: &str) -> Result<(), StoreError> {
         let change = IntentChange::Begin { action: Action::Create, operation_id: operation_id.to_owned() };
         self.call(format!("reserve the VM {:?}", record.name.as_str()), move |connection| {
@@ -112,6 +113,7 @@ fn insert(transaction: &Transaction<'_>, record: &VmRecord) -> Result<(), Proble
             ":image_name": record.boot.image.as_str(),
             ":kernel_name": record.boot.kernel.as_str(),
             ":boot": json("boot", &*record.boot)?,
+            ":address": record.address.map(|address| address.to_string()),
             ":host_key_private": record.host_key.private,
             ":host_key_public": record.host_key.public,
             ":vmm": record.vmm,
@@ -129,6 +131,9 @@ fn update(transaction: &Transaction<'_>, record: &VmRecord) -> Result<(), Proble
         named_params! {
             ":id": record.id.as_str(),
             ":state": record.state.name(),
+            ":vcpu_count": record.spec.vcpu_count,
+            ":memory_mib": to_sql(record.spec.memory_mib),
+            ":nat": record.spec.nat,
             ":started_unix_ms": record.started_unix_ms,
             ":runtime": runtime,
             ":boot_id": record.boot_id,
@@ -176,6 +181,7 @@ fn read(connection: &Connection, row: &Row<'_>) -> Result<VmRecord, Problem> {
     let ports: Vec<(u16, u16)> = from_json("published_ports", &row.get::<_, String>("published_ports")?)?;
     let state: String = row.get("state")?;
     let runtime: Option<String> = row.get("runtime")?;
+    let address: Option<String> = row.get("address")?;
     Ok(VmRecord {
         name: parsed("name", &row.get::<_, String>("name")?)?,
         state: VmState::parse(&state).ok_or_else(|| Problem::unreadable("state of a VM", &state))?,
@@ -193,6 +199,7 @@ fn read(connection: &Connection, row: &Row<'_>) -> Result<VmRecord, Problem> {
             git_email: row.get("git_email")?,
             files: read_owner_files(connection, &id)?,
         }),
+        address: address.map(|text| parsed("address", &text)).transpose()?,
         host_key: HostKey { private: row.get("host_key_private")?, public: row.get("host_key_public")? },
         vmm: row.get("vmm")?,
         created_unix_ms: row.get("created_unix_ms")?,

@@ -3,10 +3,13 @@
 //! Nothing exists before the reservation, and a failure leaves nothing, with one exception: once the VMM was
 //! started and the guest then did not answer, the VM is kept, because only there can one find out why.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use banger_proto::failure::{Classified, Failure, Kind};
+use banger_proto::install::Subnet;
 use banger_proto::names::{ImageName, KernelName, VmId, VmName};
 
 use super::Vms;
@@ -18,7 +21,8 @@ use super::record::{BootSource, OwnerMaterial, VmRecord, VmSpec};
 use super::spec::{self, SpecError};
 use super::state::VmState;
 use super::wait::{Goal, WaitError};
-use super::{name, start};
+use super::{address, name, start};
+use crate::platform::PlatformError;
 use crate::reporter::Reporter;
 use crate::store::StoreError;
 
@@ -65,6 +69,17 @@ pub enum CreateError {
         /// The name.
         name: VmName,
     },
+    /// This platform has no such VMs.
+    #[error(transparent)]
+    Platform(PlatformError),
+    /// Every address is in use.
+    #[error("every one of the {count} addresses of the network {pool} belongs to a VM already")]
+    NoAddress {
+        /// The network.
+        pool: Subnet,
+        /// How many guests it has room for.
+        count: usize,
+    },
     /// Its image or kernel cannot be had.
     #[error(transparent)]
     Artifact(Failure),
@@ -100,6 +115,8 @@ impl Classified for CreateError {
             Self::Spec(error) => error.kind(),
             Self::Observe(error) => error.kind(),
             Self::NameTaken { .. } | Self::ImageGone { .. } => Kind::Conflict,
+            Self::Platform(error) => error.kind(),
+            Self::NoAddress { .. } => Kind::HostNotReady,
             Self::Artifact(failure) => failure.kind,
             Self::HostKey(error) => error.kind(),
             Self::Store(error) => error.kind(),
@@ -117,6 +134,11 @@ impl Classified for CreateError {
             Self::NameTaken { name } => {
                 vec![format!("Choose another name, or run `banger vm delete {name}` first.")]
             }
+            Self::Platform(error) => error.hints(),
+            Self::NoAddress { .. } => vec![
+                "Delete VMs you no longer need: `banger vm list` shows them.".into(),
+                "Or install with a larger network, `sudo banger system install --owner USER --network CIDR`.".into(),
+            ],
             Self::Artifact(failure) => failure.hints.clone(),
             Self::ImageGone { image } => vec![format!("Run `banger image pull {image}` and try again.")],
             Self::HostKey(error) => error.hints(),
@@ -180,6 +202,7 @@ impl Vms {
     /// Everything up to the row.
     async fn reserve(&self, request: CreateRequest, reporter: &Reporter) -> Result<DriverHandle, CreateError> {
         spec::check_spec(&request.spec, &observe::host_limits(&self.host.paths.vms())?)?;
+        self.host.platform.check(&request.spec).map_err(CreateError::Platform)?;
         spec::check_kernel_arguments(&request.kernel_arguments)?;
         spec::check_owner(&request.owner)?;
         if let Some(name) = &request.name
@@ -207,7 +230,8 @@ impl Vms {
             Some(name) => name.clone(),
             None => self.propose_name(),
         };
-        let record = new_record(name, request, image, kernel, self.host.platform.vmm_name())?;
+        let mut record = new_record(name, request, image, kernel, self.host.platform.vmm_name())?;
+        record.address = self.free_address()?;
         self.host.store.insert_vm(record.clone(), reporter.operation_id()).await?;
         let handle = self.spawn_driver(record, Origin::Reserved);
         drop(reserving);
@@ -240,6 +264,18 @@ impl Vms {
         Ok(self.wait_and_note(handle, options, reporter).await?)
     }
 
+    /// An address for the next VM, where VMs have addresses.
+    fn free_address(&self) -> Result<Option<Ipv4Addr>, CreateError> {
+        let Some(pool) = self.host.platform.address_pool() else { return Ok(None) };
+        // Also of VMs on their way out: their links may still be there.
+        let all = self.snapshots();
+        let newest = all.iter().max_by_key(|snapshot| snapshot.record.created_unix_ms);
+        let taken: BTreeSet<Ipv4Addr> = all.iter().filter_map(|snapshot| snapshot.record.address).collect();
+        let after = newest.and_then(|snapshot| snapshot.record.address);
+        let found = address::choose(pool, &taken, after);
+        found.map(Some).ok_or_else(|| CreateError::NoAddress { pool, count: pool.guests().count() })
+    }
+
     /// A free name nobody has to think of.
     pub fn propose_name(&self) -> VmName {
         name::propose_name(name::random, |candidate| self.name_taken(candidate))
@@ -257,6 +293,7 @@ fn new_record(
     let id = uuid::Uuid::new_v4().simple().to_string().parse().expect("a UUID is 32 hexadecimal digits");
     Ok(VmRecord {
         host_key: make_host_key(name.as_str())?,
+        address: None,
         id,
         name,
         state: VmState::Created,

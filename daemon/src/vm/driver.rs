@@ -14,6 +14,7 @@ mod command;
 mod launch;
 mod machine;
 mod remove;
+mod settings;
 mod stop;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ pub use command::{AfterProvision, DriverHandle, Trouble};
 pub use launch::{LaunchError, ProvisionError};
 pub use machine::Origin;
 pub use remove::RemoveError;
+pub use settings::{Change, SetError};
 pub use stop::{KillError, StopError};
 
 use super::control::ControlHandle;

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use banger_proto::failure::Failure;
 use tokio_util::sync::CancellationToken;
 
 use super::boot_source::Artifacts;
+use crate::mode::Mode;
 use crate::paths::Paths;
 use crate::platform::Platform;
 use crate::store::Store;
 
 /// See the module header.
 pub struct Host {
+    /// How this daemon runs.
+    pub mode: Mode,
+    /// Why names of VMs are not served, if they should be.
+    pub names_problem: Option<Failure>,
     /// Runs VMs.
     pub platform: Arc<dyn Platform>,
     /// Remembers them.

@@ -20,6 +20,7 @@ pub fn vm_plan(record: &VmRecord, paths: &Paths) -> VmPlan {
         memory_mib: record.spec.memory_mib,
         work_disk_mib: record.spec.work_disk_mib,
         nat: record.spec.nat,
+        address: record.address,
         published_ports: record.spec.published_ports.iter().map(|port| (port.host, port.guest)).collect(),
         rootfs: boot.rootfs.clone(),
         image_has_sshd: boot.has_sshd,

@@ -2,7 +2,7 @@
 //!
 //! Plain data. The store persists it, the driver changes it, the API renders it; nothing here does I/O.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct VmRecord {
     pub boot: Arc<BootSource>,
     /// From its owner, kept so that a restart needs nobody to send it again.
     pub owner: Arc<OwnerMaterial>,
+    /// The guest's own address, where guests have one; reserved like the name.
+    pub address: Option<Ipv4Addr>,
     /// Identity of its SSH servers, made once.
     pub host_key: HostKey,
     /// Name of the monitor that runs it.
@@ -234,6 +236,7 @@ pub(crate) fn sample(name: &str) -> VmRecord {
             git_email: "me@example.org".into(),
             files: vec![OwnerFile { path: b"a\xff".to_vec(), mode: 0o600, content: vec![0, 1, 255] }],
         }),
+        address: None,
         host_key: HostKey { private: "private".into(), public: "public".into() },
         vmm: "fake".into(),
         created_unix_ms: 1,

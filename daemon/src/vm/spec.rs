@@ -139,12 +139,7 @@ impl Classified for SpecError {
 /// # Errors
 /// The first thing that is out of range.
 pub fn check_spec(spec: &VmSpec, limits: &HostLimits) -> Result<(), SpecError> {
-    if !(1..=limits.vcpu_maximum()).contains(&spec.vcpu_count) {
-        return Err(SpecError::Cpus { asked: spec.vcpu_count, maximum: limits.vcpu_maximum() });
-    }
-    if !(MEMORY_MINIMUM_MIB..=limits.memory_mib).contains(&spec.memory_mib) {
-        return Err(SpecError::Memory { asked: spec.memory_mib, maximum: limits.memory_mib });
-    }
+    check_size(spec, limits)?;
     if !(DISK_MINIMUM_MIB..=DISK_MAXIMUM_MIB).contains(&spec.work_disk_mib) {
         return Err(SpecError::Disk { asked: spec.work_disk_mib });
     }
@@ -154,6 +149,20 @@ pub fn check_spec(spec: &VmSpec, limits: &HostLimits) -> Result<(), SpecError> {
     }
     if limits.free_mib < FREE_MINIMUM_MIB {
         return Err(SpecError::Full { free_mib: limits.free_mib });
+    }
+    Ok(())
+}
+
+/// Checks CPUs and memory.
+///
+/// # Errors
+/// The first that is out of range.
+pub fn check_size(spec: &VmSpec, limits: &HostLimits) -> Result<(), SpecError> {
+    if !(1..=limits.vcpu_maximum()).contains(&spec.vcpu_count) {
+        return Err(SpecError::Cpus { asked: spec.vcpu_count, maximum: limits.vcpu_maximum() });
+    }
+    if !(MEMORY_MINIMUM_MIB..=limits.memory_mib).contains(&spec.memory_mib) {
+        return Err(SpecError::Memory { asked: spec.memory_mib, maximum: limits.memory_mib });
     }
     Ok(())
 }

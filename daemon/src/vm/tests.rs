@@ -6,4 +6,5 @@ mod crash;
 mod fault;
 pub(crate) mod harness;
 mod lifecycle;
+mod settings;
 mod waiting;

@@ -65,6 +65,6 @@ pub fn send(client: &OwnedFd, bytes: &[u8], descriptor: Option<&OwnedFd>) -> Ste
     let packet = [io::IoSlice::new(bytes)];
     sendmsg(client, &packet, &mut control, SendFlags::NOSIGNAL)
         .map(|_| ())
-        .map_err(|error| io::Error::from(error))
+        .map_err(io::Error::from)
         .map_err(step("answer a client"))
 }

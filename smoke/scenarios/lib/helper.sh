@@ -100,6 +100,33 @@ PROPERTIES
   systemd-run --quiet --collect --unit "$helper_unit" "${properties[@]}" "$helper_programs/bangerd-root" serve
 }
 
+# The helper dies without a word, and another one starts.
+helper_kill() {
+  local pid
+  pid=$(helper_pid)
+  [ "$pid" = 0 ] || kill -9 "$pid"
+}
+helper_restart() {
+  eventually 20 "the end of the helper" helper_is_gone
+  systemctl reset-failed "$helper_unit" 2>/dev/null || true
+  eventually 20 "the end of its unit" helper_has_no_unit
+  helper_start
+}
+helper_is_gone() { [ "$(helper_pid)" = 0 ]; }
+helper_has_no_unit() { ! systemctl list-units --all --plain --no-legend "$helper_unit" | grep -q .; }
+
+# What exists of any VM, one line each; the ledger's word for it does not count.
+helper_traces() {
+  ip -o link show | grep -o 'fc-[0-9a-f]*' || true
+  dmsetup ls | grep fc-rootfs || true
+  losetup --list --noheadings --output BACK-FILE | grep -E '/var/lib/banger' || true
+  find "$helper_state"/cow "$helper_state"/jail/firecracker -mindepth 1 -maxdepth 1
+  find "$helper_state"/ledger -name '*.json' ! -name network.json
+  systemctl list-units --all --plain --no-legend 'banger-vm-*' 'banger.slice' || true
+  pgrep -a firecracker || true
+}
+helper_has_no_traces() { [ -z "$(helper_traces)" ]; }
+
 helper_stop() { systemctl stop "$helper_unit" 2>/dev/null || true; }
 
 # helper_files VM: what bangerd would have put into the VM's directory.

@@ -266,3 +266,17 @@ async fn the_daemon_tells_its_version_and_its_view_of_the_host() {
         "{checks:?}"
     );
 }
+
+#[tokio::test]
+async fn a_vm_is_changed_and_shown_as_it_is_then() {
+    let served = serve(Site::new()).await;
+    served.create("box").await.unwrap();
+    let set = v1::SetVmRequest { reference: "box".into(), nat: Some(true), ..v1::SetVmRequest::default() };
+    let vm = served.vm().set(set.clone()).await.unwrap().into_inner();
+    assert!(vm.spec.unwrap().nat);
+    let resize = v1::SetVmRequest { nat: None, memory_mib: Some(512), ..set };
+    let failure = Failure::from(served.vm().set(resize).await.unwrap_err());
+    assert_eq!(failure.kind, Kind::Conflict);
+    let nobody = v1::SetVmRequest { reference: "nobody".into(), nat: Some(true), ..v1::SetVmRequest::default() };
+    assert_eq!(Failure::from(served.vm().set(nobody).await.unwrap_err()).kind, Kind::NotFound);
+}

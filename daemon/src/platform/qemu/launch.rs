@@ -17,13 +17,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Accel;
 use super::arguments::{self, Files};
-use super::process;
 use super::qmp::{self, QmpError};
-use super::tools::{self, Qemu};
+use super::tools::Qemu;
 use super::usernet::{self, Forward};
-use super::{Accel, error, syscalls};
-use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan};
+use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan, error, process, programs, syscalls};
 
 /// QEMU needs a few hundred milliseconds; a loaded machine gets the benefit of the doubt.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -80,7 +79,7 @@ impl Launcher<'_> {
         command
             .args(arguments)
             .env_clear()
-            .envs(tools::environment())
+            .envs(programs::environment())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(io(&files.log))?)
@@ -276,7 +275,7 @@ fn ended_early(plan: &VmPlan, files: &Files, status: Option<ExitStatus>) -> Plat
     if let Some(port) = refused_forward(&String::from_utf8_lossy(&log)) {
         return unusable_port(port, std::io::ErrorKind::AddrInUse);
     }
-    let said = tools::last_lines(&log);
+    let said = programs::last_lines(&log);
     let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
     let cause = if said.is_empty() { format!("it said nothing ({status})") } else { format!("{said} ({status})") };
     error::plain(Kind::Failed, format!("the VMM of {} ended while it started", plan.name))

@@ -1,15 +1,15 @@
 //! What exists of VMs on this host: directories and processes, known to the store or not, and their removal.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use banger_proto::failure::Kind;
 use banger_proto::names::VmId;
 
-use super::{arguments, disks, error, process};
+use super::{arguments, disks};
 use crate::paths::Paths;
-use crate::platform::{PlatformError, ProcessIdentity};
+use crate::platform::files::subdirectories;
+use crate::platform::{PlatformError, ProcessIdentity, error, process};
 
 /// Every VMM process of this VM that belongs to a daemon with our runtime root.
 ///
@@ -50,34 +50,7 @@ pub fn inventory(paths: &Paths, host_boot_id: &str) -> Result<Vec<VmId>, Platfor
     Ok(ids.into_iter().collect())
 }
 
-/// Removes a directory and all below it, following no link. One that is not there is fine. Blocks.
-///
-/// # Errors
-/// Naming it.
-pub fn remove_directory(path: &Path) -> Result<(), PlatformError> {
-    match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(error::on_path("cannot remove", path, source)
-            .hint(format!("Look at what is left with `ls -la {}`.", path.display()))),
-        _ => Ok(()),
-    }
-}
-
 fn running_qemus(host_boot_id: &str) -> Result<Vec<process::Process>, PlatformError> {
     process::running_qemus(host_boot_id)
         .map_err(|source| error::plain(Kind::HostNotReady, "cannot list the processes in /proc").because(source))
-}
-
-fn subdirectories(root: &Path) -> Result<Vec<PathBuf>, PlatformError> {
-    let failed = |source| error::on_path("cannot list", root, source);
-    let entries = match std::fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(failed(source)),
-    };
-    entries
-        .filter_map(|entry| match entry {
-            Ok(entry) => entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| Ok(entry.path())),
-            Err(source) => Some(Err(failed(source))),
-        })
-        .collect()
 }

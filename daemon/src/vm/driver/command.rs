@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::launch::{LaunchError, ProvisionError};
 use super::machine::Machine;
 use super::remove::RemoveError;
+use super::settings::{Change, SetError};
 use super::stop::{KillError, StopError};
 use super::{Snapshot, Snapshots};
 use crate::reporter::Reporter;
@@ -41,6 +42,7 @@ pub(super) enum Command {
     Stop { reporter: Reporter, patience: Duration, reply: Reply<StopError> },
     Kill { reporter: Reporter, reply: Reply<KillError> },
     Remove { reporter: Reporter, reply: Reply<RemoveError> },
+    Set { change: Change, reply: Reply<SetError> },
     NoteTrouble { trouble: Trouble, text: String },
     RecordWorkspace { workspace: Workspace, reply: Reply<StoreError> },
 }
@@ -53,7 +55,7 @@ impl Command {
             Self::Stop { .. } => Verb::Stop,
             Self::Kill { .. } => Verb::Kill,
             Self::Remove { .. } => Verb::Remove,
-            Self::NoteTrouble { .. } | Self::RecordWorkspace { .. } => Verb::Note,
+            Self::Set { .. } | Self::NoteTrouble { .. } | Self::RecordWorkspace { .. } => Verb::Note,
         }
     }
 
@@ -65,7 +67,7 @@ impl Command {
             | Self::Stop { reporter, .. }
             | Self::Kill { reporter, .. }
             | Self::Remove { reporter, .. } => Some(reporter.cancellation().clone()),
-            Self::NoteTrouble { .. } | Self::RecordWorkspace { .. } => None,
+            Self::Set { .. } | Self::NoteTrouble { .. } | Self::RecordWorkspace { .. } => None,
         }
     }
 
@@ -86,6 +88,9 @@ impl Command {
             }
             Self::Remove { reporter, reply } => {
                 let _ = reply.send(machine.remove(&reporter).await);
+            }
+            Self::Set { change, reply } => {
+                let _ = reply.send(machine.set(change).await);
             }
             Self::NoteTrouble { trouble, text } => machine.note_trouble(trouble, text).await,
             Self::RecordWorkspace { workspace, reply } => {
@@ -167,6 +172,14 @@ impl DriverHandle {
     pub async fn remove(&self, reporter: &Reporter) -> Result<(), RemoveError> {
         let reporter = reporter.clone();
         self.ask(|reply| Command::Remove { reporter, reply }).await
+    }
+
+    /// Changes its settings.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub async fn set(&self, change: Change) -> Result<(), SetError> {
+        self.ask(|reply| Command::Set { change, reply }).await
     }
 
     /// Remembers what the CLI put into the guest.

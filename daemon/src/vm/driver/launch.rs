@@ -174,7 +174,7 @@ impl Machine {
         reporter.stage("launch", format!("starting {name}"));
         let platform = Arc::clone(&self.host.platform);
         let now = u64::try_from(crate::clock::unix_ms()).unwrap_or_default();
-        let seed = seed(&self.record, platform.guest_network(&self.plan), now);
+        let seed = seed(&self.record, platform.guest_machine(&self.plan), now);
         let began = Instant::now();
         let started = platform.launch(&self.plan, &seed, reporter).await;
         let cancelled = reporter.cancellation().is_cancelled();

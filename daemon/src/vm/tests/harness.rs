@@ -70,6 +70,8 @@ impl Site {
     pub fn unreconciled(&self) -> (Vms, crate::store::Origin) {
         let (store, origin) = Store::open(self.paths().database()).unwrap();
         let host = Host {
+            mode: crate::mode::Mode::Rootless,
+            names_problem: None,
             platform: Arc::new(FakePlatform::new(Arc::clone(&self.world))),
             store,
             paths: self.paths(),

@@ -12,6 +12,7 @@ fn plan() -> VmPlan {
         memory_mib: 1024,
         work_disk_mib: 64,
         nat: false,
+        address: None,
         published_ports: Vec::new(),
         rootfs: "/s/images/i/rootfs.ext4".into(),
         image_has_sshd: false,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use banger_proto::guest::v1::Seed;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{QemuPlatform, error, launch, process, remains, tools};
+use super::super::{QemuPlatform, launch, remains, tools};
 use crate::paths::Paths;
-use crate::platform::{Observed, Platform as _, PlatformError, Running, VmPlan};
+use crate::platform::{Observed, Platform as _, PlatformError, Running, VmPlan, process, programs, work_disk};
 use crate::reporter::Reporter;
 
 /// See the module.
@@ -24,9 +24,10 @@ pub struct Fixture {
 
 /// Says why and returns true where QEMU is not installed.
 pub fn skipped() -> bool {
-    let missing = [tools::QEMU, tools::QEMU_IMG, tools::MKE2FS].into_iter().find(|tool| tools::find(tool).is_err());
+    let missing =
+        [tools::QEMU, tools::QEMU_IMG, work_disk::MKE2FS].into_iter().find(|tool| programs::find(*tool).is_err());
     if let Some(tool) = missing {
-        writeln!(std::io::stderr(), "skipped: {tool} is not installed. {}", error::INSTALL_HINT).unwrap();
+        writeln!(std::io::stderr(), "skipped: {} is not installed. {}", tool.name, tool.install_hint()).unwrap();
     }
     missing.is_some()
 }
@@ -72,6 +73,7 @@ impl Fixture {
             memory_mib: 64,
             work_disk_mib: 256,
             nat: false,
+            address: None,
             published_ports: Vec::new(),
             rootfs: self.root.join("rootfs.ext4"),
             image_has_sshd: true,

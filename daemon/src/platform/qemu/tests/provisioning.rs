@@ -5,12 +5,14 @@ use std::process::Command;
 
 use banger_proto::failure::Kind;
 
-use super::super::tools;
+use super::super::tools::QEMU_IMG;
 use super::fixture::{Fixture, cancelled, skipped, told};
+use crate::platform::programs::{self, Program};
+use crate::platform::work_disk::MKE2FS;
 use crate::platform::{Platform as _, VmPlan};
 
-fn read(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(tools::find(program).unwrap()).args(arguments).output().unwrap();
+fn read(program: Program, arguments: &[&str]) -> String {
+    let output = Command::new(programs::find(program).unwrap()).args(arguments).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -25,7 +27,7 @@ async fn disks_have_the_asked_sizes_and_take_no_space() {
 
     let root = plan.directory.join("root.qcow2");
     let described: serde_json::Value =
-        serde_json::from_str(&read(tools::QEMU_IMG, &["info", "--output=json", root.to_str().unwrap()])).unwrap();
+        serde_json::from_str(&read(QEMU_IMG, &["info", "--output=json", root.to_str().unwrap()])).unwrap();
     assert_eq!(described["virtual-size"], 1 << 20);
     assert_eq!(described["backing-filename"], plan.rootfs.canonicalize().unwrap().to_str().unwrap());
     assert_eq!(described["backing-filename-format"], "raw");
@@ -35,7 +37,7 @@ async fn disks_have_the_asked_sizes_and_take_no_space() {
     assert_eq!(found.len(), 20 << 30);
     assert!(found.blocks() * 512 < 16 << 20, "{} KiB used", found.blocks() / 2);
     assert_eq!(found.mode() & 0o777, 0o600);
-    let top = read("debugfs", &["-R", "stat /", work.to_str().unwrap()]);
+    let top = read(Program { name: "debugfs", ..MKE2FS }, &["-R", "stat /", work.to_str().unwrap()]);
     let words: Vec<&str> = top.split_ascii_whitespace().collect();
     for pair in [["Mode:", "0755"], ["User:", "0"], ["Group:", "0"]] {
         assert!(words.windows(2).any(|found| found == pair), "{pair:?} in {top}");

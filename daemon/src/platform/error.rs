@@ -1,4 +1,4 @@
-//! How this platform words its failures. Never decides anything.
+//! How a platform words its failures. Never decides anything.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,15 +6,11 @@ use std::path::{Path, PathBuf};
 
 use banger_proto::failure::{Classified, Kind};
 
-use crate::platform::PlatformError;
-
-/// What to install when a tool is missing.
-pub const INSTALL_HINT: &str =
-    "Install what the rootless mode runs with `sudo apt-get install qemu-system-x86 qemu-utils e2fsprogs`.";
+use super::PlatformError;
 
 /// A failure without a cause below it.
 pub fn plain(kind: Kind, attempt: impl Into<String>) -> PlatformError {
-    PlatformError { attempt: attempt.into(), kind, hints: Vec::new(), source: None }
+    PlatformError { attempt: attempt.into(), kind, hints: Vec::new(), source: None, left_behind: Vec::new() }
 }
 
 /// A failure caused by an error that knows its own class.
@@ -24,6 +20,7 @@ pub fn classified<E: Classified + Send + Sync + 'static>(attempt: impl Into<Stri
         kind: source.kind(),
         hints: source.hints(),
         source: Some(Box::new(source)),
+        left_behind: Vec::new(),
     }
 }
 
@@ -33,7 +30,7 @@ pub fn on_path(attempt: &str, path: &Path, source: io::Error) -> PlatformError {
     if is_full(&source) {
         return PlatformError { source: Some(Box::new(source)), ..full(attempt, path) };
     }
-    PlatformError { attempt, kind: Kind::Failed, hints: Vec::new(), source: Some(Box::new(source)) }
+    plain(Kind::Failed, attempt).because(source)
 }
 
 /// The filesystem below `path` has no room left for `attempt`.
@@ -44,6 +41,7 @@ pub fn full(attempt: impl Into<String>, path: &Path) -> PlatformError {
         kind: Kind::HostNotReady,
         hints: vec![format!("See what is used with `df -h {}` and make room.", filesystem.display())],
         source: None,
+        left_behind: Vec::new(),
     }
 }
 

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::syscalls;
-use crate::platform::ProcessIdentity;
+use super::{ProcessIdentity, syscalls};
 
 /// How often to look where the kernel cannot tell us (no pidfd, no descriptor left).
 const FALLBACK_INTERVAL: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
-//! The one initrd file QEMU takes: three archives in a row, as the kernel unpacks them.
+//! The one initrd file a VMM takes: three archives in a row, as the kernel unpacks them.
 //!
 //! banger-guest as /init with the directories it mounts on, the kernel's early modules, and the seed. The
-//! file holds the guest's private key: it is made for its owner only and removed once QEMU has read it.
+//! file holds the guest's private key: it is made for its owner only and removed once the VMM has read it.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -13,9 +13,8 @@ use banger_proto::guest::v1::Seed;
 use banger_proto::guest_contract::{INITRD_MODULES, SEED_PATH};
 use prost::Message as _;
 
-use super::{elf, error};
+use super::{PlatformError, elf, error};
 use crate::kernel::cpio::CpioWriter;
-use crate::platform::PlatformError;
 
 /// What banger-guest expects to find; /dev/console comes with every kernel's built-in archive.
 const DIRECTORIES: [&str; 7] = ["dev", "proc", "sys", "newroot", "run", "tmp", "banger"];

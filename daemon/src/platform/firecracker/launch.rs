@@ -1,0 +1,186 @@
+//! Starts a VMM and its guest.
+//!
+//! The helper starts the VMM, which then waits for us. A VMM whose guest was never started holds nothing worth keeping:
+//! any failure here ends it, and one that a crash of bangerd left is ended when it is found
+//! ([`observe`](super::observe)).
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use banger_proto::failure::Kind;
+use banger_proto::guest::v1::Seed;
+use banger_proto::guest_contract::{AGENT_SSH_PORT, IMAGE_SSH_PORT};
+use banger_proto::root::v1::{LaunchVm, request::Operation};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::api::{Api, ApiError};
+use super::files::{self, Files};
+use super::root_client::Answer;
+use super::{FirecrackerPlatform, address_of, machine, network};
+use crate::platform::files::blocking;
+use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan, error, initrd, process, syscalls};
+use crate::reporter::Reporter;
+use crate::vm::observe::console_tail;
+
+/// From the VMM's start to its socket; on an emulated host that takes a while.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks for the socket.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(5);
+/// What a VMM that ended early is quoted with.
+const LAST_LINES: usize = 5;
+
+impl FirecrackerPlatform {
+    pub(super) async fn start(
+        &self,
+        plan: &VmPlan,
+        seed: &Seed,
+        reporter: &Reporter,
+    ) -> Result<Running, PlatformError> {
+        self.ensure_ours(plan)?;
+        let (id, address) = (reporter.operation_id(), address_of(plan)?);
+        let _stable = self.changing.read().await;
+        if let Some(process) = self.process_of(&plan.id, &self.root.inventory(id).await?) {
+            let attempt = format!("cannot start {}, its VMM runs already with pid {}", plan.name, process.pid);
+            return Err(error::plain(Kind::Conflict, attempt));
+        }
+        // A reboot of the host took the link away, and the settings may have changed since.
+        self.root.perform(id, network::attach_link(&plan.id, address)).await?;
+        self.root.perform(id, network::set_nat(&plan.id, plan.nat)).await?;
+        let files = self.files(plan);
+        self.write_initrd(plan, seed, &files).await?;
+        keep_previous(&files)?;
+        let started = self.start_vmm(plan, &files, reporter).await;
+        // It has been read by now, and holds the guest's private key.
+        match (started, initrd::remove(&files.initrd)) {
+            (Ok(process), Ok(())) => Ok(running(plan, address, process)),
+            (Ok(_), Err(error)) => {
+                self.end_vmm(id, &plan.id).await?;
+                Err(error)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn write_initrd(&self, plan: &VmPlan, seed: &Seed, files: &Files) -> Result<(), PlatformError> {
+        let (guest_binary, modules_cpio) = (self.guest_binary()?, plan.modules_cpio.clone());
+        let (destination, seed) = (files.initrd.clone(), seed.clone());
+        blocking(move || {
+            let parts = initrd::Parts { guest_binary: &guest_binary, modules_cpio: &modules_cpio, seed: &seed };
+            initrd::write(&destination, &parts)
+        })
+        .await
+    }
+
+    async fn start_vmm(
+        &self,
+        plan: &VmPlan,
+        files: &Files,
+        reporter: &Reporter,
+    ) -> Result<ProcessIdentity, PlatformError> {
+        let (process, pidfd) = self.launch_vmm(plan, reporter.operation_id()).await?;
+        let configured = tokio::select! {
+            biased;
+            () = reporter.cancellation().cancelled() => {
+                Err(error::plain(Kind::Cancelled, format!("starting {} was cancelled", plan.name)))
+            }
+            () = ended(pidfd, &process, &self.host_boot_id) => Err(ended_early(plan, files)),
+            configured = configure(plan, files, reporter.cancellation()) => configured.map_err(|source| {
+                error::classified(format!("cannot start the guest of {}", plan.name), source)
+            }),
+        };
+        let Err(mut failure) = configured else { return Ok(process) };
+        if let Err(kill) = self.end_vmm(reporter.operation_id(), &plan.id).await {
+            failure.left_behind.push(kill.to_string());
+        }
+        Err(failure)
+    }
+
+    pub(super) async fn launch_vmm(
+        &self,
+        plan: &VmPlan,
+        operation_id: &str,
+    ) -> Result<(ProcessIdentity, Option<OwnedFd>), PlatformError> {
+        let kernel = files::stored(&plan.vmlinux)?;
+        let launch = Operation::LaunchVm(LaunchVm {
+            vm_id: plan.id.to_string(),
+            kernel_name: kernel.name,
+            kernel_build: kernel.build.to_string(),
+            vcpu_count: plan.vcpu_count,
+            memory_mib: plan.memory_mib,
+        });
+        match self.root.ask(operation_id, launch).await? {
+            Answer::Launched { launched, pidfd } => {
+                let process = ProcessIdentity {
+                    pid: launched.pid,
+                    start_time_ticks: launched.start_time_ticks,
+                    host_boot_id: self.host_boot_id.clone(),
+                };
+                Ok((process, pidfd))
+            }
+            Answer::Done | Answer::Holdings(_) => {
+                Err(error::plain(Kind::Internal, format!("the root helper does not say how it launched {}", plan.name)))
+            }
+        }
+    }
+}
+
+/// The facts about a running VMM.
+pub(super) fn running(plan: &VmPlan, address: std::net::Ipv4Addr, process: ProcessIdentity) -> Running {
+    let at = |port| SocketAddr::from((address, port));
+    Running { process, agent_address: at(AGENT_SSH_PORT), ssh_address: plan.image_has_sshd.then(|| at(IMAGE_SSH_PORT)) }
+}
+
+/// Says everything to the VMM and starts its guest.
+async fn configure(plan: &VmPlan, files: &Files, cancel: &CancellationToken) -> Result<(), ApiError> {
+    let address = plan.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    let mut api = connect(&files.api_socket, LISTEN_PATIENCE, || !cancel.is_cancelled()).await?;
+    for put in machine::requests(plan, address) {
+        api.put(&put).await?;
+    }
+    api.put(&machine::start()).await
+}
+
+/// Connects as soon as somebody listens, at most `patience` long and while `wanted`.
+pub(super) async fn connect(socket: &Path, patience: Duration, wanted: impl Fn() -> bool) -> Result<Api, ApiError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match Api::connect(socket).await {
+            Err(error) if error.nobody_listens() && Instant::now() < deadline && wanted() => {
+                tokio::time::sleep(LISTEN_INTERVAL).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// Resolves when the VMM has ended.
+async fn ended(pidfd: Option<OwnedFd>, process: &ProcessIdentity, host_boot_id: &str) {
+    if let Some(pidfd) = pidfd
+        && syscalls::ended(pidfd).await.is_ok()
+    {
+        return;
+    }
+    process::wait_gone(process, host_boot_id).await;
+}
+
+/// The log of a failed start may be the only trace of it, so one earlier console is kept.
+fn keep_previous(files: &Files) -> Result<(), PlatformError> {
+    match std::fs::rename(&files.console, &files.previous_console) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(error::on_path("cannot rename", &files.console, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn ended_early(plan: &VmPlan, files: &Files) -> PlatformError {
+    let said = console_tail(&files.console, LAST_LINES).join("; ");
+    let cause = if said.is_empty() { "it said nothing".to_owned() } else { said };
+    error::plain(Kind::Failed, format!("the VMM of {} ended while it started", plan.name))
+        .because(cause)
+        .hint(format!("Read its last words with `banger vm logs {}`.", plan.name))
+        .hint(format!("Read those of its service with `journalctl -u banger-vm-{}`.", plan.id))
+}

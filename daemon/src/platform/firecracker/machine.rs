@@ -1,0 +1,137 @@
+//! What the VMM is told before its guest starts: a pure function of the plan and the network.
+//!
+//! Paths are inside the jail, where the helper has put what they name. The order of the drives is the order in which
+//! the guest finds them, as this VMM knows no serials; [`DISKS`] says so to the guest.
+
+use std::net::Ipv4Addr;
+
+use banger_proto::guest_contract::FIRECRACKER_ARGUMENT;
+use banger_proto::install::guest_mac;
+use serde_json::{Value, json};
+
+use crate::platform::{GuestDisks, VmPlan};
+
+/// In the order of the drives below.
+pub const DISKS: GuestDisks = GuestDisks { root: "/dev/vda", modules: "/dev/vdb", work: "/dev/vdc" };
+/// The most Firecracker takes.
+pub const VCPU_MAXIMUM: u32 = 32;
+/// Any number above 2: each VM has a vsock of its own.
+const GUEST_CID: u32 = 3;
+
+/// What the guest's kernel is told, each with its reason.
+const ARGUMENTS: &[(&str, &str)] = &[
+    ("console=ttyS0", "the console log is how a guest that never answers explains itself"),
+    ("quiet", "each character on the serial port is an exit to the VMM"),
+    ("loglevel=4", "errors and panics still reach the console log"),
+    ("panic=-1", "a panicked guest resets at once, which ends the VMM; its last words stay in the console log"),
+    ("reboot=k", "the keyboard controller's reset is the one this machine has; it ends the VMM"),
+    ("nowatchdog", "a vCPU that gets no host CPU for a while is not locked up"),
+    ("i8042.noaux", "there is no mouse to probe for"),
+    ("i8042.nomux", "nor four of them"),
+    ("i8042.nopnp", "the controller is where it always was"),
+    ("i8042.dumbkbd", "and its keyboard cannot be asked anything"),
+    (FIRECRACKER_ARGUMENT, "tells banger-guest which machine it is on"),
+];
+
+/// One request to the VMM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Put {
+    /// Of the API.
+    pub path: &'static str,
+    /// What to set.
+    pub body: Value,
+}
+
+/// Everything up to the start, in order.
+pub fn requests(plan: &VmPlan, address: Ipv4Addr) -> Vec<Put> {
+    let put = |path, body| Put { path, body };
+    vec![
+        // Its log goes to the console log; only trouble belongs there.
+        put("/logger", json!({ "level": "Warning" })),
+        put(
+            "/boot-source",
+            json!({ "kernel_image_path": "/vmlinux", "initrd_path": "/initrd", "boot_args": command_line(plan) }),
+        ),
+        put("/drives/root", drive("root", "/rootfs", Access::Write)),
+        put("/drives/modules", drive("modules", "/modules.ext4", Access::Read)),
+        put("/drives/work", drive("work", "/work.ext4", Access::Write)),
+        put(
+            "/network-interfaces/eth0",
+            json!({ "iface_id": "eth0", "guest_mac": mac_text(address), "host_dev_name": tap_name(plan) }),
+        ),
+        put("/machine-config", json!({ "vcpu_count": plan.vcpu_count, "mem_size_mib": plan.memory_mib })),
+        put("/vsock", json!({ "guest_cid": GUEST_CID, "uds_path": "/vsock.sock" })),
+        put("/entropy", json!({})),
+    ]
+}
+
+/// The request that starts the guest.
+pub fn start() -> Put {
+    Put { path: "/actions", body: json!({ "action_type": "InstanceStart" }) }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// Writeback: a guest's flush reaches the host's disk, as it would on QEMU.
+fn drive(id: &str, path: &str, access: Access) -> Value {
+    let read_only = access == Access::Read;
+    json!({
+        "drive_id": id, "path_on_host": path, "is_root_device": false, "is_read_only": read_only,
+        "cache_type": "Writeback",
+    })
+}
+
+/// The user's own arguments come last, so they win.
+fn command_line(plan: &VmPlan) -> String {
+    let ours = ARGUMENTS.iter().map(|(argument, _)| *argument);
+    ours.chain(plan.kernel_arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}
+
+fn mac_text(address: Ipv4Addr) -> String {
+    guest_mac(address).map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// The helper derives the same name from the id.
+fn tap_name(plan: &VmPlan) -> String {
+    format!("fc-{}", plan.id.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::firecracker::tests::fixture;
+
+    #[test]
+    fn the_drives_come_in_the_order_the_guest_is_told() {
+        let plan = fixture::plan(1);
+        let requests = requests(&plan, Ipv4Addr::new(172, 16, 0, 2));
+        let drives: Vec<&str> = requests.iter().filter_map(|put| put.path.strip_prefix("/drives/")).collect();
+        assert_eq!(drives, ["root", "modules", "work"]);
+        assert_eq!([DISKS.root, DISKS.modules, DISKS.work], ["/dev/vda", "/dev/vdb", "/dev/vdc"]);
+        let read_only: Vec<bool> = requests.iter().filter_map(|put| put.body.get("is_read_only")?.as_bool()).collect();
+        assert_eq!(read_only, [false, true, false]);
+    }
+
+    #[test]
+    fn the_link_has_the_name_and_the_address_the_helper_lets_through() {
+        let plan = fixture::plan(1);
+        let requests = requests(&plan, Ipv4Addr::new(172, 16, 0, 2));
+        let link = requests.iter().find(|put| put.path == "/network-interfaces/eth0").map(|put| &put.body);
+        let link = link.expect("a guest has a link");
+        assert_eq!(link["guest_mac"], "02:fc:ac:10:00:02");
+        let name = link["host_dev_name"].as_str().expect("text");
+        assert_eq!((name, name.len()), ("fc-000000010000", 15));
+    }
+
+    #[test]
+    fn the_users_kernel_arguments_come_last() {
+        let plan = VmPlan { kernel_arguments: vec!["panic=1".into(), "audit=0".into()], ..fixture::plan(1) };
+        let line = command_line(&plan);
+        assert!(line.starts_with("console=ttyS0 quiet ") && line.ends_with(" panic=1 audit=0"), "{line}");
+        assert!(line.split(' ').any(|word| word == "reboot=k"), "without it a power-off leaves the VMM running");
+    }
+}
