@@ -1,6 +1,7 @@
 //! The daemon's view of the host: what is missing, and what to do about it. Looks, never repairs.
 
 mod checks;
+mod names;
 
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ pub async fn examine(vms: &Vms) -> Vec<Finding> {
     let (platform, mmdebstrap) = tokio::join!(host.platform.examine(), checks::mmdebstrap());
     let mut findings = vec![checks::architecture()];
     findings.extend(platform);
+    findings.extend(names::examine(vms).await);
     findings.extend([
         checks::guest_binary(paths),
         mmdebstrap,

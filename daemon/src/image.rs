@@ -25,6 +25,7 @@ use crate::reporter::Reporter;
 
 pub use crate::artifact::Refresh;
 pub use debian::WriteError;
+pub(crate) use debian::{FINISH, bootstrap};
 pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
 
 const ROOTFS: &str = "rootfs.ext4";

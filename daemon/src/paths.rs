@@ -6,6 +6,7 @@
 //! cache    $XDG_CACHE_HOME/banger  (~/.cache/banger)                downloads and staged builds
 //! config   $XDG_CONFIG_HOME/banger (~/.config/banger)               config.toml
 //! ```
+//! In system mode they are the fixed places of [`banger_proto::install`], made by `banger system install`.
 //! The CLI computes the runtime directory by the same rule to find the socket: [`runtime_directory`].
 //! [`Paths::resolve`] is pure; [`ensure`](Paths::ensure) creates the roots and refuses unsafe ones.
 
@@ -14,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use banger_proto::failure::{Classified, Kind};
+use banger_proto::install;
 
 /// File name of the static binary that becomes PID 1 of every guest.
 const GUEST_BINARY_NAME: &str = "banger-guest";
@@ -159,6 +161,16 @@ impl Paths {
             cache: root(&environment.cache_home, ".cache", "XDG_CACHE_HOME")?,
             config: root(&environment.config_home, ".config", "XDG_CONFIG_HOME")?,
         })
+    }
+
+    /// The roots of an installation.
+    pub fn system() -> Self {
+        Self {
+            runtime: install::RUNTIME_DIRECTORY.into(),
+            state: install::STATE_DIRECTORY.into(),
+            cache: install::CACHE_DIRECTORY.into(),
+            config: install::CONFIG_DIRECTORY.into(),
+        }
     }
 
     /// Creates runtime, state and cache with mode 0700 and refuses any that is not ours alone.

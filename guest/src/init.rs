@@ -20,11 +20,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use banger_proto::guest::v1::Seed;
-use banger_proto::guest_contract::{INITRD_MODULES, INITRD_MODULES_ORDER, SEED_PATH};
+use banger_proto::guest_contract::{INITRD_MODULES, INITRD_MODULES_ORDER, INITRD_MODULES_ORDER_FIRECRACKER, SEED_PATH};
 use rustix::time::{ClockId, clock_gettime};
 
 use self::handover::{End, Outcome};
 use crate::agent::milestones;
+use crate::machine::Machine;
 use crate::seed::InvalidSeed;
 use crate::tree::{Links, Tree};
 use crate::{control, log, seed};
@@ -130,8 +131,14 @@ fn boot(outcome: &mut Outcome, kept: &mut Option<Seed>) -> Result<(), BootError>
     mounts::mount_kernel_filesystems()?;
     let bytes = std::fs::read(SEED_PATH).map_err(|source| BootError::ReadSeed { path: SEED_PATH.into(), source });
     // Modules come first: without them not even the failure can be told.
-    let module_warnings = modules::load_all(Path::new(INITRD_MODULES), Path::new(INITRD_MODULES_ORDER));
-    outcome.warnings.extend(module_warnings);
+    let lists: &[&str] = match Machine::observe() {
+        // Its bus first, or the drivers find no devices.
+        Machine::Firecracker => &[INITRD_MODULES_ORDER_FIRECRACKER, INITRD_MODULES_ORDER],
+        Machine::Qemu => &[INITRD_MODULES_ORDER],
+    };
+    for list in lists {
+        outcome.warnings.extend(modules::load_all(Path::new(INITRD_MODULES), Path::new(list)));
+    }
     log::note("modules are loaded");
     let seed = seed::parse(&bytes?).map_err(|source| BootError::Seed { source })?;
     *kept = Some(seed.clone());

@@ -16,6 +16,7 @@ pub mod agent;
 pub mod control;
 pub mod init;
 pub mod log;
+mod machine;
 pub mod passwd;
 pub mod ports;
 pub mod seed;

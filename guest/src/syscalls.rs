@@ -107,6 +107,11 @@ pub fn systemd_power_off_signal() -> i32 {
     libc::SIGRTMIN() + 4
 }
 
+/// The signal number systemd understands as "reboot".
+pub fn systemd_reboot_signal() -> i32 {
+    libc::SIGRTMIN() + 5
+}
+
 /// Sends a signal given by number, real-time signals included; pid -1 means every process but ours and 1.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use crate::layout::Layout;
 use crate::store::Kind;
 
 /// The product's programs.
-pub const PROGRAMS: [&str; 4] = ["banger", "bangerd", "bangerd-root", "banger-guest"];
+pub const PROGRAMS: [&str; 5] = ["banger", "bangerd", "bangerd-root", "banger-guest", "banger-build"];
 /// What only the scenarios use.
 pub const TEST_PROGRAMS: [&str; 1] = ["banger-boundary"];
 const LIMIT: Duration = Duration::from_secs(300);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::bounded;
 use crate::error::{Error, Result};
 use crate::host::machine::{Machine, PAYLOAD_MOUNT};
+use crate::layout::Layout;
 use crate::scenario::User;
 
 /// Where scenarios run.
@@ -62,6 +63,15 @@ impl Place {
         match self {
             Self::Virtual(_) => User::Dev.name(),
             Self::Here { owner, .. } => owner,
+        }
+    }
+
+    /// Restarts the host, and returns when systemd has started everything again.
+    pub fn reboot(&self, layout: &Layout) -> Result<()> {
+        match self {
+            Self::Virtual(machine) => machine.reboot(layout),
+            // Nobody's machine is rebooted for a test.
+            Self::Here { .. } => Err(Error::Unsupported { reason: "it is not rebooted for a scenario" }),
         }
     }
 

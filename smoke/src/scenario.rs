@@ -4,7 +4,8 @@
 //! # claim: a stopped VM keeps its files            required, one sentence
 //! # as: dev                                        required: dev or root
 //! # needs: kernel image programs                   what must be in the payload (default: nothing)
-//! # stage: daily                                   host, install, daily or uninstall (default: daily)
+//! # stage: daily                                   host, install, daily, faults or uninstall (default: daily)
+//! # reboot: yes                                    once before a reboot of the host and once after it (default: no)
 //! # limit: 300                                     seconds (default: 300)
 //! ```
 
@@ -45,6 +46,8 @@ pub enum Stage {
     Install,
     /// On a host with banger.
     Daily,
+    /// The same, breaking things: after everything that tells what works at all.
+    Faults,
     /// Takes banger away again: the host must be as it was before the install stage.
     Uninstall,
 }
@@ -75,6 +78,30 @@ pub struct Scenario {
     pub needs: Vec<Need>,
     /// How long at most.
     pub limit: Duration,
+    /// What it runs in: one part, or one on each side of a reboot.
+    pub phases: &'static [Phase],
+}
+
+/// A part of a scenario; the script sees its name as SMOKE_PHASE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// There is no other.
+    Whole,
+    /// The host reboots afterwards.
+    Before,
+    /// The host has rebooted.
+    After,
+}
+
+impl Phase {
+    /// What the script is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
 }
 
 /// All, in the order they run.
@@ -121,6 +148,7 @@ fn parse(name: String, text: &str) -> std::result::Result<Scenario, String> {
         "host" => Stage::Host,
         "install" => Stage::Install,
         "daily" => Stage::Daily,
+        "faults" => Stage::Faults,
         "uninstall" => Stage::Uninstall,
         other => return Err(format!("there is no stage {other:?}")),
     };
@@ -132,7 +160,12 @@ fn parse(name: String, text: &str) -> std::result::Result<Scenario, String> {
     };
     let needs = value("needs").unwrap_or("").split_whitespace().map(need).collect::<std::result::Result<_, _>>()?;
     let limit = value("limit").map_or(Ok(DEFAULT_LIMIT), str::parse).map_err(|_| "the limit is not in seconds")?;
-    Ok(Scenario { name, claim, runs_as, stage, needs, limit: Duration::from_secs(limit) })
+    let phases: &[Phase] = match value("reboot").unwrap_or("no") {
+        "no" => &[Phase::Whole],
+        "yes" => &[Phase::Before, Phase::After],
+        other => return Err(format!("`# reboot: {other}` is neither yes nor no")),
+    };
+    Ok(Scenario { name, claim, runs_as, stage, needs, limit: Duration::from_secs(limit), phases })
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ fn former_uid(host: &Host, before: Option<&Install>) -> Result<Option<u32>, CliE
 fn refuse_foreign_files(host: &Host, plan: &Plan) -> Result<(), CliError> {
     let mut foreign: Vec<PathBuf> = Vec::new();
     for wanted in plan.files.iter().filter(|wanted| !plan.manifest.has(&wanted.path)) {
-        let found = manifest::compare(host, &wanted.path, &manifest::digest(&wanted.content))
+        let found = manifest::compare_content(host, &wanted.path, &wanted.content)
             .map_err(|source| UnreadableError { path: wanted.path.clone(), source })?;
         if found == Found::Changed {
             foreign.push(wanted.path.clone());
@@ -219,9 +219,10 @@ impl Plan {
             ..self.install.clone()
         };
         let metadata = PathBuf::from(banger_proto::install::INSTALL_FILE);
-        let others_intact = self.files.iter().filter(|wanted| wanted.path != metadata).all(|wanted| {
-            matches!(manifest::compare(host, &wanted.path, &manifest::digest(&wanted.content)), Ok(Found::Intact))
-        });
+        let others_intact =
+            self.files.iter().filter(|wanted| wanted.path != metadata).all(|wanted| {
+                matches!(manifest::compare_content(host, &wanted.path, &wanted.content), Ok(Found::Intact))
+            });
         if same == *before && others_intact {
             let content = same.render().into_bytes();
             self.files

@@ -13,11 +13,22 @@ use super::program::Program;
 pub const DAEMON_UNIT: &str = crate::client::installed::UNIT;
 /// The helper's unit.
 pub const HELPER_UNIT: &str = "bangerd-root.service";
+/// Where images are asked to be built.
+pub const BUILD_SOCKET: &str = "banger-build.socket";
+/// A build; started by the socket.
+const BUILD_UNIT: &str = "banger-build@.service";
+/// What is started, in this order: the daemon asks the others.
+pub const STARTED_UNITS: [&str; 3] = [BUILD_SOCKET, HELPER_UNIT, DAEMON_UNIT];
 /// Where an administrator's units lie.
 pub const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 
-const DAEMON_TEMPLATE: &str = include_str!("../../../systemd/bangerd.service");
-const HELPER_TEMPLATE: &str = include_str!("../../../systemd/bangerd-root.service");
+/// Each unit with its template.
+const UNITS: [(&str, &str); 4] = [
+    (HELPER_UNIT, include_str!("../../../systemd/bangerd-root.service")),
+    (DAEMON_UNIT, include_str!("../../../systemd/bangerd.service")),
+    (BUILD_SOCKET, include_str!("../../../systemd/banger-build.socket")),
+    (BUILD_UNIT, include_str!("../../../systemd/banger-build@.service")),
+];
 
 /// Whose something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +86,8 @@ pub fn files(install: &Install, group: &str, programs: Vec<Program>) -> Vec<Want
     let programs =
         programs.into_iter().map(|program| Wanted { path: program.target, content: program.content, mode: 0o755 });
     let text = |path: PathBuf, content: String| Wanted { path, content: content.into_bytes(), mode: 0o644 };
-    programs
-        .chain([
-            text(unit_path(HELPER_UNIT), HELPER_TEMPLATE.to_owned()),
-            text(unit_path(DAEMON_UNIT), render_daemon_unit(&install.owner.name, group)),
-            text(PathBuf::from(INSTALL_FILE), install.render()),
-        ])
-        .collect()
+    let units = UNITS.map(|(name, template)| text(unit_path(name), render_unit(template, &install.owner.name, group)));
+    programs.chain(units).chain([text(PathBuf::from(INSTALL_FILE), install.render())]).collect()
 }
 
 /// Where a unit lies.
@@ -89,10 +95,10 @@ pub fn unit_path(name: &str) -> PathBuf {
     Path::new(UNIT_DIRECTORY).join(name)
 }
 
-fn render_daemon_unit(owner: &str, group: &str) -> String {
+fn render_unit(template: &str, owner: &str, group: &str) -> String {
     // systemd expands % in most settings.
     let plain = |text: &str| text.replace('%', "%%");
-    DAEMON_TEMPLATE.replace("@OWNER@", &plain(owner)).replace("@GROUP@", &plain(group))
+    template.replace("@OWNER@", &plain(owner)).replace("@GROUP@", &plain(group))
 }
 
 /// Which services must start anew after these files changed, and the metadata from `before` to `after`.
@@ -102,7 +108,10 @@ pub fn restarts(changed: &[PathBuf], before: Option<&Install>, after: &Install) 
     // The build and its times are only told, not used.
     let metadata = before.is_none_or(|before| before.owner != after.owner || before.network != after.network);
     let mut units = Vec::new();
-    // firecracker, jailer and banger-guest are opened anew for each VM.
+    // firecracker, jailer and banger-guest are opened anew for each VM, banger-build for each build.
+    if before.is_none_or(|before| before.owner != after.owner) || has(&unit_path(BUILD_SOCKET)) {
+        units.push(BUILD_SOCKET);
+    }
     if metadata || program("bangerd-root") || has(&unit_path(HELPER_UNIT)) {
         units.push(HELPER_UNIT);
     }
@@ -120,9 +129,11 @@ mod tests {
 
     #[test]
     fn the_unit_names_the_owner_and_nothing_is_left_to_fill_in() {
-        let unit = render_daemon_unit("dev", "users%");
-        assert!(unit.contains("\nUser=dev\n") && unit.contains("\nGroup=users%%\n"), "{unit}");
-        assert!(!unit.contains("@OWNER@") && !unit.contains("@GROUP@"), "{unit}");
+        for (name, template) in UNITS {
+            let unit = render_unit(template, "dev", "users%");
+            assert!(!unit.contains("@OWNER@") && !unit.contains("@GROUP@"), "{name}: {unit}");
+            assert!(name == HELPER_UNIT || unit.contains("Group=users%%\n"), "{name}: {unit}");
+        }
     }
 
     #[test]
@@ -139,7 +150,7 @@ mod tests {
         assert_eq!(changed(&[program("firecracker"), program("banger-guest")]), Vec::<&str>::new());
         assert_eq!(changed(&[program("bangerd")]), [DAEMON_UNIT]);
         assert_eq!(changed(&[unit_path(HELPER_UNIT)]), [HELPER_UNIT]);
-        assert_eq!(restarts(&[], Some(&install("joe", 1)), &after), [HELPER_UNIT, DAEMON_UNIT]);
-        assert_eq!(restarts(&[], None, &after), [HELPER_UNIT, DAEMON_UNIT]);
+        assert_eq!(restarts(&[], Some(&install("joe", 1)), &after), STARTED_UNITS);
+        assert_eq!(restarts(&[], None, &after), STARTED_UNITS);
     }
 }

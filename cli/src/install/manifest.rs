@@ -135,11 +135,21 @@ impl Manifest {
 /// # Errors
 /// It cannot be read.
 pub fn compare(host: &Host, path: &Path, sha256: &str) -> io::Result<Found> {
+    compare_with(host, path, |content| digest(content) == sha256)
+}
+
+/// How the file at `path` compares with the content it is to have.
+///
+/// # Errors
+/// It cannot be read.
+pub fn compare_content(host: &Host, path: &Path, wanted: &[u8]) -> io::Result<Found> {
+    compare_with(host, path, |content| content == wanted)
+}
+
+fn compare_with(host: &Host, path: &Path, is_it: impl FnOnce(&[u8]) -> bool) -> io::Result<Found> {
     let path = host.at(path);
     match path.symlink_metadata() {
-        Ok(found) if found.is_file() => {
-            Ok(if digest(&std::fs::read(&path)?) == sha256 { Found::Intact } else { Found::Changed })
-        }
+        Ok(found) if found.is_file() => Ok(if is_it(&std::fs::read(&path)?) { Found::Intact } else { Found::Changed }),
         Ok(_) => Ok(Found::Changed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
         Err(error) => Err(error),

@@ -5,13 +5,13 @@ use std::path::Path;
 use banger_proto::install::{COMMAND, Install, PROGRAM_DIRECTORY};
 
 use super::host::Host;
-use super::layout::{DAEMON_UNIT, HELPER_UNIT};
+use super::layout::STARTED_UNITS;
 use super::manifest::{self, Entry, Found, Manifest};
 use super::program;
 use super::services::{self, Observed};
 
 /// The programs, as they are listed.
-const PROGRAMS: [&str; 5] = ["bangerd", "bangerd-root", "banger-guest", "firecracker", "jailer"];
+const PROGRAMS: [&str; 6] = ["bangerd", "bangerd-root", "banger-guest", "banger-build", "firecracker", "jailer"];
 
 /// One installed program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Installed {
 pub struct State {
     /// The metadata.
     pub install: Install,
-    /// The two services, by unit.
+    /// What systemd keeps running, by unit.
     pub services: Vec<(&'static str, Observed)>,
     /// The programs on disk.
     pub programs: Vec<Installed>,
@@ -37,7 +37,7 @@ pub struct State {
 
 /// Looks.
 pub fn observe(host: &Host, install: Install) -> State {
-    let services = [HELPER_UNIT, DAEMON_UNIT].map(|unit| (unit, services::observe(host, unit)));
+    let services = STARTED_UNITS.map(|unit| (unit, services::observe(host, unit)));
     let directory = Path::new(PROGRAM_DIRECTORY);
     let paths = PROGRAMS.iter().map(|name| directory.join(name)).chain([COMMAND.into()]);
     let programs = paths.map(|path| Installed {
@@ -61,7 +61,7 @@ pub fn changed_files(host: &Host) -> Vec<String> {
 }
 
 impl State {
-    /// Both services run.
+    /// All of it runs.
     pub fn is_up(&self) -> bool {
         self.services.iter().all(|(_, observed)| observed.state == "active")
     }

@@ -6,7 +6,7 @@ use banger_proto::failure::Kind;
 
 use super::check::Plan;
 use super::host::Host;
-use super::layout::{self, DAEMON_UNIT, HELPER_UNIT};
+use super::layout::{self, STARTED_UNITS};
 use super::manifest::{self, Manifest};
 use super::place::{self, Change, Undo};
 use super::services::{self, systemctl};
@@ -90,12 +90,10 @@ impl Run<'_> {
     fn start_services(&mut self) -> Result<(), CliError> {
         let changed: Vec<PathBuf> = self.report.created.iter().chain(&self.report.replaced).cloned().collect();
         let restart = layout::restarts(&changed, self.plan.before.as_ref(), &self.plan.install);
-        let units = [HELPER_UNIT, DAEMON_UNIT];
         if changed.iter().any(|path| path.starts_with(layout::UNIT_DIRECTORY)) {
             systemctl(self.host, &["daemon-reload"], &[])?;
         }
-        // The helper first: the daemon asks it at its start.
-        for unit in units {
+        for unit in STARTED_UNITS {
             let found = services::observe(self.host, unit);
             if found.is_enabled && found.state == "active" && !restart.contains(&unit) {
                 continue;

@@ -17,7 +17,7 @@ use banger_proto::version::VERSION;
 use super::host::{AskError, Host, run};
 
 /// Ours, beside the command line. The last is `banger` itself.
-const OURS: [&str; 3] = ["bangerd", "bangerd-root", "banger-guest"];
+const OURS: [&str; 4] = ["bangerd", "bangerd-root", "banger-guest", "banger-build"];
 /// The oldest Firecracker that banger is tested with.
 const OLDEST_FIRECRACKER: (u32, u32) = (1, 12);
 /// An account without anything, on every Linux.
@@ -218,6 +218,7 @@ mod tests {
             ("bangerd", format!("bangerd {VERSION} (commit c)")),
             ("bangerd-root", format!("bangerd-root {VERSION}")),
             ("banger-guest", format!("banger-guest {VERSION}")),
+            ("banger-build", format!("banger-build {VERSION}")),
             ("firecracker", "Firecracker v1.12.1".to_owned()),
             ("jailer", "Jailer v1.12.1".to_owned()),
             ("banger", "banger".to_owned()),
@@ -228,7 +229,7 @@ mod tests {
         let gathered = gather(&host, &executable, &Given::default()).unwrap();
         let targets: Vec<String> = gathered.iter().map(|program| program.target.display().to_string()).collect();
         assert_eq!(targets[0], "/usr/local/lib/banger/bangerd");
-        assert_eq!(targets[5], "/usr/local/bin/banger");
+        assert_eq!(targets[6], "/usr/local/bin/banger");
 
         let given = Given { firecracker: Some("/nowhere/firecracker".into()), jailer: None };
         let missing = gather(&host, &executable, &given).unwrap_err();

@@ -11,7 +11,7 @@ use banger_proto::install::{
 use serde::Serialize;
 
 use super::host::{Host, run};
-use super::layout::{DAEMON_UNIT, DATA, HELPER_UNIT};
+use super::layout::{DATA, STARTED_UNITS};
 use super::manifest::{self, Entry, Found, Manifest};
 use super::services::{self, systemctl};
 use super::vms;
@@ -72,7 +72,7 @@ impl Removal {
         let install = Install::load_from(&host.at(INSTALL_FILE)).ok().flatten();
         let mut items = Vec::new();
         let mut item = |action, what: String, reason| items.push(Item { action, what, reason });
-        for unit in [DAEMON_UNIT, HELPER_UNIT] {
+        for unit in STARTED_UNITS.into_iter().rev() {
             if matches!(services::observe(host, unit).state.as_str(), "active" | "activating" | "reloading") {
                 item("stop", unit.to_owned(), None);
             }
@@ -153,7 +153,7 @@ impl Outcome {
 /// Stops the services and takes everything away that was listed. VMs have been stopped, or deleted, before.
 pub fn perform(host: &Host, removal: &Removal) -> Outcome {
     let mut outcome = Outcome::default();
-    for unit in [DAEMON_UNIT, HELPER_UNIT] {
+    for unit in STARTED_UNITS.into_iter().rev() {
         let stopped = systemctl(host, &["disable", "--now", "--quiet"], &[unit]);
         if services::observe(host, unit).state != "unknown" {
             outcome.note(format!("service {unit}"), stopped.map_err(|error| flat(&error)));
@@ -171,7 +171,7 @@ pub fn perform(host: &Host, removal: &Removal) -> Outcome {
         systemctl(host, &["daemon-reload"], &[]).map_err(|error| flat(&error)),
     );
     // Else a failed unit stays in systemd's list although its file is gone.
-    let _ = systemctl(host, &["reset-failed"], &[DAEMON_UNIT, HELPER_UNIT]);
+    let _ = systemctl(host, &["reset-failed"], &STARTED_UNITS);
     for directory in [RUNTIME_DIRECTORY, HELPER_RUNTIME_DIRECTORY] {
         if host.at(directory).exists() {
             outcome.note(directory.to_owned(), std::fs::remove_dir_all(host.at(directory)));

@@ -9,6 +9,7 @@ mod diagnose;
 mod process;
 mod progress;
 mod scratch;
+pub mod service;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

@@ -18,7 +18,7 @@ use crate::artifact::tarball::{self, TarballError};
 use crate::catalog::ImageRecipe;
 use crate::reporter::Reporter;
 
-const FINISH: &str = include_str!("debian.sh");
+pub(crate) const FINISH: &str = include_str!("debian.sh");
 /// Room for the guest to grow into; the file stays sparse.
 const MINIMUM_BYTES: u64 = 8 << 30;
 const SPARE_BYTES: u64 = 4 << 30;
@@ -64,7 +64,7 @@ pub enum WriteError {
     },
 }
 
-pub(super) fn bootstrap(recipe: &ImageRecipe) -> Recipe {
+pub(crate) fn bootstrap(recipe: &ImageRecipe) -> Recipe {
     // Every build is thrown away on failure, so dpkg need not sync each file.
     let mut options: Vec<OsString> = vec!["--dpkgopt=force-unsafe-io".into()];
     options.extend(recipe.exclude.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}").into()));

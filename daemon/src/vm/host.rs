@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use banger_proto::failure::Failure;
 use tokio_util::sync::CancellationToken;
 
 use super::boot_source::Artifacts;
@@ -15,6 +16,8 @@ use crate::store::Store;
 pub struct Host {
     /// How this daemon runs.
     pub mode: Mode,
+    /// Why names of VMs are not served, if they should be.
+    pub names_problem: Option<Failure>,
     /// Runs VMs.
     pub platform: Arc<dyn Platform>,
     /// Remembers them.

@@ -91,7 +91,7 @@ impl Link for Port {
         loop {
             // A host's arrival is the absence of a hang-up: an idle port must not be waited for then.
             let patience = if self.connected { limit } else { Some(Duration::ZERO) };
-            let Ready { stream, woken } = ready(Some(self.descriptor.as_fd()), wake, patience);
+            let Ready { stream, woken, .. } = ready(Some(self.descriptor.as_fd()), wake, patience);
             let hung_up = stream.contains(PollFlags::HUP);
             if hung_up == self.connected {
                 self.connected = !hung_up;
@@ -145,8 +145,9 @@ impl Link for Vsock {
     fn wait(&mut self, wake: Option<&OwnedFd>, limit: Option<Duration>) -> Event {
         loop {
             if let Some(stream) = &self.stream {
-                // The limit lets a new host that connects beside a silent one be noticed.
-                let Ready { stream: state, woken } = ready(Some(stream.as_fd()), wake, Some(HUNG_UP_POLL));
+                // A new host that connects beside a silent one is noticed as well.
+                let Ready { stream: state, other: newcomer, woken } =
+                    ready_of_two(Some(stream.as_fd()), Some(self.listener.as_fd()), wake, limit);
                 if state.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                     match read(stream.as_fd()) {
                         Ok(bytes) if !bytes.is_empty() => return Event::Bytes(bytes),
@@ -159,14 +160,14 @@ impl Link for Vsock {
                 if woken {
                     return Event::Woken;
                 }
-                if ready(Some(self.listener.as_fd()), None, Some(Duration::ZERO)).stream.is_empty() {
+                if newcomer.is_empty() {
                     match limit {
                         Some(_) => return Event::Quiet,
                         None => continue,
                     }
                 }
             } else {
-                let Ready { stream, woken } = ready(Some(self.listener.as_fd()), wake, None);
+                let Ready { stream, woken, .. } = ready(Some(self.listener.as_fd()), wake, None);
                 if woken && stream.is_empty() {
                     return Event::Woken;
                 }
@@ -194,22 +195,34 @@ impl Link for Vsock {
 
 struct Ready {
     stream: PollFlags,
+    other: PollFlags,
     woken: bool,
 }
 
 fn ready(stream: Option<BorrowedFd<'_>>, wake: Option<&OwnedFd>, limit: Option<Duration>) -> Ready {
-    let mut polled = Vec::with_capacity(2);
+    ready_of_two(stream, None, wake, limit)
+}
+
+fn ready_of_two(
+    stream: Option<BorrowedFd<'_>>,
+    other: Option<BorrowedFd<'_>>,
+    wake: Option<&OwnedFd>,
+    limit: Option<Duration>,
+) -> Ready {
+    let mut polled = Vec::with_capacity(3);
     polled.extend(stream.as_ref().map(|stream| PollFd::new(stream, PollFlags::IN)));
+    polled.extend(other.as_ref().map(|other| PollFd::new(other, PollFlags::IN)));
     polled.extend(wake.map(|wake| PollFd::new(wake, PollFlags::IN)));
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     let _ = poll(&mut polled, limit.as_ref());
     let mut results = polled.iter().map(PollFd::revents);
-    let stream = if stream.is_some() { results.next().unwrap_or(PollFlags::empty()) } else { PollFlags::empty() };
+    let mut of = |asked: bool| asked.then(|| results.next()).flatten().unwrap_or(PollFlags::empty());
+    let (stream, other) = (of(stream.is_some()), of(other.is_some()));
     let woken = results.next().is_some_and(|flags| flags.contains(PollFlags::IN));
     if woken && let Some(wake) = wake {
         let _ = rustix::io::read(wake, &mut [0u8; 8]);
     }
-    Ready { stream, woken }
+    Ready { stream, other, woken }
 }
 
 /// Empty at the end of the stream.
@@ -254,4 +267,52 @@ fn write_all(stream: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Sent> {
         }
     }
     Ok(sent)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// A listener of another family behaves the same.
+    fn vsock() -> (Vsock, PathBuf, tempfile::TempDir) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        (Vsock { listener: listener.into(), stream: None }, path, scratch)
+    }
+
+    #[test]
+    fn a_host_that_connects_beside_a_silent_one_takes_its_place() {
+        let (mut link, path, _scratch) = vsock();
+        let _silent = UnixStream::connect(&path).unwrap();
+        assert_eq!(link.wait(None, None), Event::Connected);
+        let mut second = UnixStream::connect(&path).unwrap();
+        assert_eq!(link.wait(None, None), Event::Connected);
+        second.write_all(b"hello").unwrap();
+        assert_eq!(link.wait(None, None), Event::Bytes(b"hello".to_vec()));
+        link.send(b"ready");
+        let mut told = [0; 5];
+        second.read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"ready");
+        drop(second);
+        assert_eq!(link.wait(None, None), Event::Disconnected);
+        assert!(!link.is_connected());
+    }
+
+    #[test]
+    fn with_a_host_that_says_nothing_the_limit_holds_and_news_is_noticed() {
+        let (mut link, path, _scratch) = vsock();
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+        rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
+        assert_eq!(link.wait(Some(&wake), None), Event::Woken);
+        let _host = UnixStream::connect(&path).unwrap();
+        assert_eq!(link.wait(Some(&wake), None), Event::Connected);
+        assert_eq!(link.wait(Some(&wake), Some(Duration::from_millis(1))), Event::Quiet);
+        rustix::io::write(&wake, &1u64.to_ne_bytes()).unwrap();
+        assert_eq!(link.wait(Some(&wake), None), Event::Woken);
+    }
 }

@@ -1,4 +1,4 @@
-//! Ending the machine: politely by the init that runs it, by force if that takes too long.
+//! Ending the machine, which one VMM calls power-off and the other reboot: politely by the init that runs it, by force if that takes too long.
 //!
 //! Filesystems are synced before anything else happens, so even the forced end loses nothing that
 //! was written before the request.
@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::system::{RebootCommand, reboot};
+use rustix::system::reboot;
 
+use crate::machine::Machine;
 use crate::{log, syscalls};
 
 /// How long an init may take. The host has a limit of its own and kills the machine after it.
@@ -76,6 +77,7 @@ impl PowerOff {
 }
 
 fn end_machine() {
+    let machine = Machine::observe();
     let deadline = Instant::now() + INIT_LIMIT;
     let mut pause = Duration::from_millis(200);
     let mut asked_other = false;
@@ -85,9 +87,9 @@ fn end_machine() {
         match first_process() {
             FirstProcess::Systemd if !Path::new(SYSTEMD_SERVES).exists() => break,
             FirstProcess::Ourselves => break,
-            FirstProcess::Systemd => note(syscalls::kill(1, syscalls::systemd_power_off_signal())),
+            FirstProcess::Systemd => note(syscalls::kill(1, systemd_signal(machine))),
             FirstProcess::Other if !asked_other => {
-                note(ask_other_init());
+                note(ask_other_init(machine));
                 asked_other = true;
             }
             FirstProcess::Other | FirstProcess::Starting => {}
@@ -96,23 +98,33 @@ fn end_machine() {
         pause = (pause * 2).min(Duration::from_secs(5));
     }
     end_processes();
-    force();
+    force(machine);
+}
+
+fn systemd_signal(machine: Machine) -> i32 {
+    match machine {
+        Machine::Qemu => syscalls::systemd_power_off_signal(),
+        Machine::Firecracker => syscalls::systemd_reboot_signal(),
+    }
 }
 
 fn note(asked: std::io::Result<()>) {
     if let Err(error) = asked {
-        log::failure(&format!("cannot ask the init to power off: {error}"));
+        log::failure(&format!("cannot ask the init to end the machine: {error}"));
     }
 }
 
-/// busybox' init powers off at SIGUSR2; sysvinit reads a pipe, which its own tool knows to write.
-fn ask_other_init() -> std::io::Result<()> {
+/// busybox' init powers off at SIGUSR2 and reboots at SIGTERM; sysvinit reads a pipe, which its own tools know to write.
+fn ask_other_init(machine: Machine) -> std::io::Result<()> {
     let is_busybox = std::fs::read_link("/proc/1/exe").is_ok_and(|exe| exe.ends_with("busybox"));
-    let tool =
-        ["/sbin/poweroff", "/usr/sbin/poweroff", "/bin/poweroff"].into_iter().find(|tool| Path::new(tool).exists());
-    match tool {
+    let (program, signal) = match machine {
+        Machine::Qemu => ("poweroff", libc::SIGUSR2),
+        Machine::Firecracker => ("reboot", libc::SIGTERM),
+    };
+    let places = ["/sbin", "/usr/sbin", "/bin"].map(|directory| Path::new(directory).join(program));
+    match places.into_iter().find(|tool| tool.exists()) {
         Some(tool) if !is_busybox => std::process::Command::new(tool).status().map(drop),
-        _ => syscalls::kill(1, libc::SIGUSR2),
+        _ => syscalls::kill(1, signal),
     }
 }
 
@@ -137,12 +149,12 @@ fn others_are_running() -> bool {
     })
 }
 
-fn force() {
+fn force(machine: Machine) {
     rustix::fs::sync();
     // Read-only by way of the kernel's emergency remount: whatever still writes must stop first.
     let _ = std::fs::write("/proc/sysrq-trigger", "u");
     std::thread::sleep(Duration::from_millis(100));
-    if let Err(error) = reboot(RebootCommand::PowerOff) {
-        log::failure(&format!("cannot power off: {error}"));
+    if let Err(error) = reboot(machine.end_command()) {
+        log::failure(&format!("cannot end the machine: {error}"));
     }
 }

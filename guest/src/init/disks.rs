@@ -1,6 +1,7 @@
 //! The VM's disks, found by virtio-blk serial and mounted.
 //!
-//! Device names depend on probing order; serials do not. `noinit_itable` keeps ext4 from starting a
+//! Device names depend on probing order; serials do not. Firecracker knows no serials: there the seed names devices,
+//! whose order is that of their announcement. `noinit_itable` keeps ext4 from starting a
 //! thread that writes inode tables into the overlay of every VM.
 
 use std::path::{Path, PathBuf};
@@ -16,14 +17,14 @@ use crate::tree::Tree;
 const APPEARANCE_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(3);
 
-/// The device whose serial is `serial`, waiting for it to appear.
+/// The device whose serial is `serial`, or that device if it is an absolute path, waiting for it to appear.
 ///
 /// # Errors
 /// [`BootError::NoDisk`].
 pub fn find(serial: &str) -> Result<PathBuf, BootError> {
     let deadline = Instant::now() + APPEARANCE_LIMIT;
     loop {
-        if let Some(device) = find_now(Path::new("/sys/block"), serial) {
+        if let Some(device) = find_now(Path::new("/sys/block"), Path::new("/"), serial) {
             return Ok(device);
         }
         if Instant::now() > deadline {
@@ -33,7 +34,10 @@ pub fn find(serial: &str) -> Result<PathBuf, BootError> {
     }
 }
 
-fn find_now(blocks: &Path, serial: &str) -> Option<PathBuf> {
+fn find_now(blocks: &Path, root: &Path, serial: &str) -> Option<PathBuf> {
+    if let Some(device) = serial.strip_prefix('/') {
+        return Some(root.join(device)).filter(|device| device.exists());
+    }
     let matches = |path: PathBuf| std::fs::read_to_string(path).is_ok_and(|held| held.trim_end() == serial);
     let found = std::fs::read_dir(blocks).ok()?.flatten().find(|block| matches(block.path().join("serial")))?;
     Some(Path::new("/dev").join(found.file_name()))
@@ -84,7 +88,18 @@ mod tests {
             std::fs::create_dir(blocks.path().join(name)).unwrap();
             std::fs::write(blocks.path().join(name).join("serial"), serial).unwrap();
         }
-        assert_eq!(find_now(blocks.path(), "root"), Some("/dev/vdb".into()));
-        assert_eq!(find_now(blocks.path(), "work"), None);
+        let root = Path::new("/nowhere");
+        assert_eq!(find_now(blocks.path(), root, "root"), Some("/dev/vdb".into()));
+        assert_eq!(find_now(blocks.path(), root, "work"), None);
+    }
+
+    #[test]
+    fn a_path_is_a_device_as_soon_as_it_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let blocks = root.path().join("sys/block");
+        assert_eq!(find_now(&blocks, root.path(), "/dev/vda"), None);
+        std::fs::create_dir(root.path().join("dev")).unwrap();
+        std::fs::write(root.path().join("dev/vda"), "").unwrap();
+        assert_eq!(find_now(&blocks, root.path(), "/dev/vda"), Some(root.path().join("dev/vda")));
     }
 }

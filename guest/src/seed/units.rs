@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::machine::Machine;
 use crate::tree::Tree;
 
 const UNITS: &str = "run/systemd/system";
@@ -22,6 +23,10 @@ ExecStart=/run/banger/banger-guest booted
 
 /// Commands run before systemd gets this far: `d` keeps what they put there, the usual `D` empties it.
 const TEMPORARY_FILES: &str = "d /tmp 1777 root root -\nd /var/tmp 1777 root root -\n";
+
+/// Where the machine knows no power-off, a guest whose user asks for one would halt and keep its VMM for ever.
+const END_BY_RESET: &str = "[Unit]\nSuccessAction=reboot-force\n";
+const ENDS: [&str; 2] = ["systemd-poweroff.service", "systemd-halt.service"];
 
 /// Units left out, each with the reason. Measured on a CPU emulated in software, where starting any
 /// process costs tens of milliseconds.
@@ -89,6 +94,11 @@ pub fn write(image: &Tree) -> io::Result<()> {
     image.write(format!("{UNITS}/banger-booted.service"), 0o644, BOOTED_UNIT.as_bytes())?;
     image.link(&format!("{UNITS}/multi-user.target.wants/banger-booted.service"), "../banger-booted.service")?;
     image.write("run/tmpfiles.d/tmp.conf", 0o644, TEMPORARY_FILES.as_bytes())?;
+    if Machine::observe() == Machine::Firecracker {
+        for unit in ENDS {
+            image.write(format!("{UNITS}/{unit}.d/banger.conf"), 0o644, END_BY_RESET.as_bytes())?;
+        }
+    }
     for (unit, _) in LEFT_OUT {
         image.link(&format!("{UNITS}/{unit}"), "/dev/null")?;
     }

@@ -29,9 +29,7 @@ pub fn parse(words: &[&str]) -> Option<Operation> {
             Operation::AttachLink(wire::AttachLink { vm_id: vm_id()?, address: address.to_bits() })
         }
         ["detach-link", _] => Operation::DetachLink(wire::DetachLink { vm_id: vm_id()? }),
-        ["set-nat", _, state] => {
-            Operation::SetNat(wire::SetNat { vm_id: vm_id()?, enabled: parse_switch(state)? })
-        }
+        ["set-nat", _, state] => Operation::SetNat(wire::SetNat { vm_id: vm_id()?, enabled: parse_switch(state)? }),
         ["set-resolver", state] => Operation::SetResolver(wire::SetResolver { enabled: parse_switch(state)? }),
         ["create-root-disk", _, image, mib] => {
             let (image_name, image_build) = parse_build(image)?;

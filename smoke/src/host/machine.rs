@@ -72,6 +72,29 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Reboots it, from inside and in order; returns when systemd has started everything again.
+    pub fn reboot(&self, layout: &Layout) -> Result<()> {
+        let log = layout.logs().join("boot.log");
+        // The answer may be lost with the connection.
+        let mut ask = self.reach.command(User::Root, STEP_LIMIT, "systemctl reboot");
+        let _ = bounded::run(&mut ask, &log)?;
+        self.reach.close();
+        let deadline = Instant::now() + UP_LIMIT;
+        while greets(self.reach.port) {
+            if Instant::now() > deadline {
+                return Err(self.is_down("it does not go down for a reboot"));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        while !greets(self.reach.port) {
+            if Instant::now() > deadline {
+                return Err(self.is_down("no sshd after a reboot"));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.wait_for_systemd(layout)
+    }
+
     /// An error about this host, with the end of its console.
     pub fn is_down(&self, reason: impl Into<String>) -> Error {
         Error::HostIsDown { reason: reason.into(), console: bounded::end(&self.console) }

@@ -13,6 +13,11 @@ fn a_header_says_everything() {
     assert_eq!(parsed.stage, Stage::Daily);
     assert_eq!(parsed.needs, [Need::Kernel, Need::Programs]);
     assert_eq!(parsed.limit, Duration::from_secs(20));
+    assert_eq!(parsed.phases, [Phase::Whole]);
+    let text = "# claim: it works\n# as: root\n# stage: faults\n# reboot: yes\n";
+    let parsed = parse("x".to_owned(), text).unwrap();
+    assert_eq!(parsed.phases, [Phase::Before, Phase::After]);
+    assert!(parsed.stage > Stage::Daily && parsed.stage < Stage::Uninstall);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::bounded::{self, Ended};
@@ -10,7 +11,7 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::place::Place;
 use crate::report::{self, Outcome, Ran};
-use crate::scenario::{Scenario, Stage, User};
+use crate::scenario::{Phase, Scenario, Stage, User};
 
 /// For what is done around a scenario.
 pub const STEP_LIMIT: Duration = Duration::from_secs(90);
@@ -41,27 +42,18 @@ impl Stand<'_> {
         };
         // What the install stage changes must be gone after the uninstall stage; every other scenario cleans up itself.
         let baseline = match scenario.stage {
-            Stage::Host | Stage::Daily => "before",
+            Stage::Host | Stage::Daily | Stage::Faults => "before",
             Stage::Install | Stage::Uninstall => "installation",
         };
         match scenario.stage {
             // The last look found the host as it was: no need for another.
-            Stage::Host | Stage::Daily if self.is_remembered.get() => {}
-            Stage::Host | Stage::Daily => _ = leaks("remember", baseline)?,
+            Stage::Host | Stage::Daily | Stage::Faults if self.is_remembered.get() => {}
+            Stage::Host | Stage::Daily | Stage::Faults => _ = leaks("remember", baseline)?,
             Stage::Install => _ = leaks("keep", baseline)?,
             Stage::Uninstall => {}
         }
         let started = Instant::now();
-        let [kernel, image] = &self.names;
-        let script = format!(
-            "export SMOKE={payload} SMOKE_OWNER={owner} SMOKE_KERNEL={payload}/{kernel} SMOKE_IMAGE={payload}/{image}; \
-             timeout --kill-after=10 {limit} bash {payload}/scenarios/{name}.sh",
-            owner = self.place.owner(),
-            limit = scenario.limit.as_secs(),
-            name = scenario.name,
-        );
-        let ended =
-            bounded::run(&mut self.place.command(scenario.runs_as, scenario.limit + STEP_LIMIT, &script), &log)?;
+        let ended = self.run_phases(scenario, &log)?;
         let seconds = started.elapsed().as_secs_f64();
         let printed = bounded::end(&log);
         let left = scenario.stage != Stage::Install && leaks("compare", baseline)? != Ended::With(0);
@@ -78,6 +70,35 @@ impl Stand<'_> {
         let text = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let measurements = report::measurements(&text);
         Ok(Ran { outcome, seconds, reason, measurements, ..failed(self.layout, scenario, String::new()) })
+    }
+
+    /// Runs its script, once or on each side of a reboot; what ends badly ends it.
+    fn run_phases(&self, scenario: &Scenario, log: &Path) -> Result<Ended> {
+        let mut ended = Ended::With(0);
+        for &phase in scenario.phases {
+            if phase == Phase::After {
+                self.place.reboot(self.layout)?;
+            }
+            ended = self.run_phase(scenario, phase, log)?;
+            if ended != Ended::With(0) {
+                break;
+            }
+        }
+        Ok(ended)
+    }
+
+    fn run_phase(&self, scenario: &Scenario, phase: Phase, log: &Path) -> Result<Ended> {
+        let payload = self.place.payload().display().to_string();
+        let [kernel, image] = &self.names;
+        let script = format!(
+            "export SMOKE={payload} SMOKE_OWNER={owner} SMOKE_KERNEL={payload}/{kernel} SMOKE_IMAGE={payload}/{image} \
+             SMOKE_PHASE={phase}; timeout --kill-after=10 {limit} bash {payload}/scenarios/{name}.sh",
+            owner = self.place.owner(),
+            phase = phase.name(),
+            limit = scenario.limit.as_secs(),
+            name = scenario.name,
+        );
+        bounded::run(&mut self.place.command(scenario.runs_as, scenario.limit + STEP_LIMIT, &script), log)
     }
 }
 

@@ -18,7 +18,7 @@ fn supported(root: &Path) -> (Host, PathBuf) {
         &host.at("/usr/bin/getent"),
         "case $1 in passwd) [ \"$3\" = dev ] && echo dev:x:1000:1000::/home/dev:/bin/sh ;; *) echo dev:x:1000: ;; esac",
     );
-    for name in ["bangerd", "bangerd-root", "banger-guest", "banger"] {
+    for name in ["bangerd", "bangerd-root", "banger-guest", "banger-build", "banger"] {
         script(&host.at(format!("/build/{name}")), &format!("echo {name} {VERSION}"));
     }
     script(&host.at("/build/firecracker"), "echo Firecracker v1.12.1");

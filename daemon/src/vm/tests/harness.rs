@@ -71,6 +71,7 @@ impl Site {
         let (store, origin) = Store::open(self.paths().database()).unwrap();
         let host = Host {
             mode: crate::mode::Mode::Rootless,
+            names_problem: None,
             platform: Arc::new(FakePlatform::new(Arc::clone(&self.world))),
             store,
             paths: self.paths(),

@@ -15,7 +15,6 @@ use crate::reporter::Reporter;
 pub const BUILD: &str = "01a20d60bf9875dcb3d4f0abd3eb6fdd";
 
 pub struct Fixture {
-    pub paths: Paths,
     pub platform: FirecrackerPlatform,
     pub helper: FakeHelper,
     pub reporter: Reporter,
@@ -70,7 +69,7 @@ impl Fixture {
         let jails = root.join("j");
         let helper = FakeHelper::serve(&root.join("helper.sock"), &jails);
         let platform = FirecrackerPlatform {
-            paths: paths.clone(),
+            paths,
             subnet: "172.16.0.0/24".parse().unwrap(),
             host_boot_id: process::host_boot_id().unwrap(),
             root: RootClient::new(&root.join("helper.sock"), impatient()),
@@ -80,7 +79,7 @@ impl Fixture {
             changing: tokio::sync::RwLock::default(),
             told: std::sync::Mutex::default(),
         };
-        Self { paths, platform, helper, reporter: Reporter::silent("op-test"), scratch }
+        Self { platform, helper, reporter: Reporter::silent("op-test"), scratch }
     }
 
     pub fn root(&self) -> &Path {

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# claim: a guest reaches neither another guest nor a service of the host but DNS, and cannot use an address that is not its own
+# as: root
+# needs: programs kernel image
+# limit: 480
+. "$SMOKE/scenarios/lib/check.sh"
+. "$SMOKE/scenarios/lib/vm.sh"
+. "$SMOKE/scenarios/lib/internet.sh"
+
+vm_up alone-a
+vm_up alone-b --nat
+a=$(vm_field alone-a .address) b=$(vm_field alone-b .address)
+gateway=$(banger system status --json | jq -r .installation.network.gateway)
+port=$(vm_field alone-b .connection.agent_port)
+
+say "the host reaches both; what follows is not a dead network"
+nc -z -w 5 "$b" "$port"
+nc -z -w 5 "$a" "$port"
+
+say "A cannot reach B, whatever B is allowed"
+! guest_reaches alone-a "$b" "$port" || fail "A reaches B"
+! guest_reaches alone-b "$a" "$port" || fail "B reaches A"
+
+say "the host's services are out of reach, but for DNS"
+nc -lk 9999 >/dev/null &
+service=$!
+at_end "kill $service; wait $service 2>/dev/null || true"
+eventually 10 "the service listens" nc -z -w 1 "$gateway" 9999
+for address in "$gateway" 10.0.2.15; do
+  for guest in alone-a alone-b; do
+    ! guest_reaches "$guest" "$address" 9999 || fail "$guest reaches port 9999 of the host at $address"
+    ! guest_reaches "$guest" "$address" 22 || fail "$guest reaches ssh of the host at $address"
+  done
+done
+guest_reaches alone-a "$gateway" 53 || fail "A does not reach the DNS server"
+
+say "an address or a card that is not A's is not heard"
+spoofed=${b%.*}.200
+in_guest alone-a sh -ec "
+  dev=\$(ip -o route get $gateway | sed 's/.* dev \([^ ]*\).*/\1/')
+  ip addr add $spoofed/32 dev \$dev
+  ip route add $gateway/32 dev \$dev src $spoofed"
+! guest_reaches alone-a "$gateway" 53 || fail "A is heard as $spoofed"
+in_guest alone-a sh -ec "
+  dev=\$(ip -o route get $gateway | sed 's/.* dev \([^ ]*\).*/\1/')
+  ip route del $gateway/32
+  ip addr del $spoofed/32 dev \$dev"
+guest_reaches alone-a "$gateway" 53 || fail "A is not heard as itself any more"
+# With another card's address A cuts itself off: the command runs on, and puts its own back after a while.
+IFS=. read -r -a octets <<<"$b"
+mac=$(printf '02:fc:%02x:%02x:%02x:%02x' "${octets[@]}")
+in_guest alone-a sh -c "
+  dev=\$(ip -o route get $gateway | sed 's/.* dev \([^ ]*\).*/\1/')
+  own=\$(cat /sys/class/net/\$dev/address)
+  setsid sh -c \"
+    sleep 1
+    ip link set \$dev address $mac
+    timeout 5 bash -c 'exec 3<>/dev/tcp/$gateway/53' && echo heard >/root/spoofed || echo unheard >/root/spoofed
+    ip link set \$dev address \$own
+  \" >/dev/null 2>&1 </dev/null &"
+eventually 60 "A has its own card again" sh -c "nc -z -w 2 $a $port"
+told() { [ -n "$(in_guest alone-a cat /root/spoofed)" ]; }
+eventually 60 "A has tried" told
+expect_equal "with B's card A is" "$(in_guest alone-a cat /root/spoofed)" unheard
+
+say "B was not disturbed"
+guest_reaches alone-b "$gateway" 53 || fail "B does not reach the DNS server any more"

@@ -1,0 +1,67 @@
+# shellcheck shell=bash disable=SC2154 # scratch comes from check.sh
+# banger as its owner uses it; source check.sh first. Scenarios of root speak in the owner's name here too.
+
+owner_home=$(getent passwd "$SMOKE_OWNER" | cut -d: -f6)
+# Emulated twice, a boot takes half a minute.
+patience=300
+# Several VMs must fit into the test host.
+small=(--vcpu 1 --memory 512 --disk-size 1G --wait-timeout "$patience")
+
+as_owner() {
+  if [ "$(id -un)" = "$SMOKE_OWNER" ]; then
+    "$@"
+  else
+    runuser -u "$SMOKE_OWNER" -- env -i HOME="$owner_home" USER="$SMOKE_OWNER" LOGNAME="$SMOKE_OWNER" \
+      PATH=/usr/local/bin:/usr/bin:/bin TERM=dumb XDG_RUNTIME_DIR="/run/user/$(id -u "$SMOKE_OWNER")" "$@"
+  fi
+}
+banger() { as_owner banger --color never "$@" </dev/null; }
+
+# Runs a command of which a certain exit status is expected, and shows what it printed if it had another.
+expect_status() { # STATUS COMMAND…
+  local wanted=$1 status=0
+  shift
+  "$@" >"$scratch/said" 2>&1 || status=$?
+  [ "$status" -eq "$wanted" ] || { cat "$scratch/said" >&2; fail "\`$*\` ended with $status, not $wanted"; }
+}
+# What that command printed has a line with this text.
+expect_said() { grep -qF -- "$1" "$scratch/said" || { cat "$scratch/said" >&2; fail "nothing said: $1"; }; }
+
+# vm_up NAME [OPTION…]: a small VM that answers, deleted at the end.
+vm_up() {
+  local name=$1
+  shift
+  at_end vm_gone "$name"
+  banger vm create --name "$name" "${small[@]}" "$@"
+}
+vm_gone() {
+  banger vm show "$1" >/dev/null 2>&1 || return 0
+  banger vm delete "$1" 2>&1
+}
+vm_field() { banger vm show "$1" --json | jq -r "$2"; }
+vm_boot_id() { in_guest "$1" cat /proc/sys/kernel/random/boot_id; }
+vm_state_is() { [ "$(vm_field "$1" .state)" = "$2" ]; }
+in_guest() { # NAME COMMAND…
+  local name=$1
+  shift
+  banger vm exec "$name" -- "$@"
+}
+# guest_reaches NAME ADDRESS PORT [SECONDS]: something there accepts a connection of the guest's.
+guest_reaches() { in_guest "$1" timeout "${4:-5}" bash -c "exec 3<>/dev/tcp/$2/$3" >/dev/null 2>&1; }
+daemon_answers() { banger vm list >/dev/null 2>&1; }
+
+# A repository with a Makefile, as the owner would have it.
+make_repository() { # DIRECTORY
+  as_owner git init -q -b main "$1"
+  as_owner tee "$1/Makefile" >/dev/null <<'MAKE'
+test:
+	@echo "tests ran on $$(uname -n) in $$(pwd)"
+	@test "$$(cat tracked)" = tracked && test ! -e untracked && test ! -e ignored.o
+MAKE
+  as_owner tee "$1/tracked" >/dev/null <<<tracked
+  as_owner tee "$1/.gitignore" >/dev/null <<<'*.o'
+  as_owner git -C "$1" add -A
+  as_owner git -C "$1" commit -q -m one
+  as_owner tee "$1/untracked" >/dev/null <<<untracked
+  as_owner tee "$1/ignored.o" >/dev/null <<<ignored
+}
