@@ -17,6 +17,7 @@ banger-boundary teardown-vm VM
 banger-boundary inventory
 banger-boundary hammer FRAMES SEED [VM ...]
 banger-boundary flood CONNECTIONS
+banger-boundary kill-after MILLISECONDS PID WORDS ...
 ";
 
 /// The operation that the words mean.
@@ -29,9 +30,7 @@ pub fn parse(words: &[&str]) -> Option<Operation> {
             Operation::AttachLink(wire::AttachLink { vm_id: vm_id()?, address: address.to_bits() })
         }
         ["detach-link", _] => Operation::DetachLink(wire::DetachLink { vm_id: vm_id()? }),
-        ["set-nat", _, state] => {
-            Operation::SetNat(wire::SetNat { vm_id: vm_id()?, enabled: parse_switch(state)? })
-        }
+        ["set-nat", _, state] => Operation::SetNat(wire::SetNat { vm_id: vm_id()?, enabled: parse_switch(state)? }),
         ["set-resolver", state] => Operation::SetResolver(wire::SetResolver { enabled: parse_switch(state)? }),
         ["create-root-disk", _, image, mib] => {
             let (image_name, image_build) = parse_build(image)?;
@@ -84,7 +83,8 @@ mod tests {
 
     #[test]
     fn every_operation_can_be_said() {
-        for line in USAGE.lines().filter(|line| !line.contains("FRAMES") && !line.contains("CONNECTIONS")) {
+        let more = ["hammer", "flood", "kill-after"];
+        for line in USAGE.lines().filter(|line| !more.iter().any(|word| line.contains(word))) {
             let line = line.replace("on|off", "on").replace("terminate|kill", "kill").replace("ADDRESS", "172.16.0.2");
             let line = line.replace("VCPUS", "1").replace("MIB", "1");
             let words: Vec<&str> = line.split(' ').skip(1).collect();
