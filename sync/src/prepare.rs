@@ -272,10 +272,8 @@ impl Producer {
     fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
         let git = Arc::clone(&self.overlay.git);
         let metadata = metadata::Metadata::plan(&git, &self.welcome, &self.guest_path);
-        // Packing is work for another core while files are read.
-        let packing = metadata.start_pack(&self.overlay.repository);
         let changed = content::send(&self.overlay, &self.needed, out)?;
-        metadata.send(packing, out)?;
+        metadata.send(&self.overlay.repository.to_thread_local(), out)?;
         Ok(Produced { changed, git: metadata.outcome(), finish: metadata.finish() })
     }
 }
