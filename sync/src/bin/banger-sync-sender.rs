@@ -1,16 +1,17 @@
 //! The host's half as a program of its own, for `make bench-sync`: observes a working tree and prepares it behind a
 //! real SSH server, then says on one line of JSON how long each step took and what memory it needed.
 //!
-//! `banger-sync-sender observe SOURCE`, or
-//! `banger-sync-sender prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT`. Users have `banger`.
+//! `banger-sync-sender observe SOURCE [MEMORY]`, or
+//! `banger-sync-sender prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]`.
+//! Users have `banger`.
 
 use std::error::Error;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use banger_sync::overlay::{ObserveOptions, Overlay, observe};
+use banger_sync::overlay::{ObserveOptions, Overlay, observe_with};
 use banger_sync::prepare::{PrepareTarget, prepare_with};
 use banger_sync::quote::shell_quote;
 use banger_sync::ssh::{Connection, SshTarget};
@@ -36,8 +37,8 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
     match words {
-        ["observe", source] => {
-            let (overlay, seconds) = observed(source)?;
+        ["observe", source, memory @ ..] => {
+            let (overlay, seconds) = observed(source, memory.first().copied())?;
             let files = overlay.manifest.entries.len();
             Ok(format!(
                 r#"{{"observe_seconds": {seconds}, "files": {files}, "tree_digest": "{}", "peak_rss_kib": {}}}"#,
@@ -45,7 +46,7 @@ fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
                 peak_rss_kib()
             ))
         }
-        ["prepare", address, user, host_key, identity, receiver, source, root] => {
+        ["prepare", address, user, host_key, identity, receiver, source, root, memory @ ..] => {
             let target = SshTarget {
                 address: address.parse()?,
                 user: (*user).to_owned(),
@@ -53,23 +54,28 @@ fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
                 identity: identity.into(),
             };
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(prepared(&target, receiver, source, root))
+            runtime.block_on(prepared(&target, receiver, (source, memory.first().copied()), root))
         }
-        _ => Err("usage: banger-sync-sender observe SOURCE | prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT".into()),
+        _ => Err("usage: banger-sync-sender observe SOURCE [MEMORY] | prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]".into()),
     }
 }
 
-fn observed(source: &str) -> Result<(Overlay, f64), Box<dyn Error>> {
+fn observed(source: &str, memory: Option<&str>) -> Result<(Overlay, f64), Box<dyn Error>> {
     let began = Instant::now();
-    let overlay = observe(Path::new(source), &ObserveOptions::default())?;
+    let overlay = observe_with(Path::new(source), &ObserveOptions::default(), |_| memory.map(PathBuf::from))?;
     Ok((overlay, began.elapsed().as_secs_f64()))
 }
 
-async fn prepared(target: &SshTarget, receiver: &str, source: &str, root: &str) -> Result<String, Box<dyn Error>> {
+async fn prepared(
+    target: &SshTarget,
+    receiver: &str,
+    (source, memory): (&str, Option<&str>),
+    root: &str,
+) -> Result<String, Box<dyn Error>> {
     let began = Instant::now();
     let connection = Connection::connect(target).await?;
     let connect = began.elapsed().as_secs_f64();
-    let (overlay, observe) = observed(source)?;
+    let (overlay, observe) = observed(source, memory)?;
     let command = format!("{} --root {}", shell_quote(receiver), shell_quote(root));
     let guest = PrepareTarget { guest_path: root, command: &command };
     let began = Instant::now();

@@ -105,19 +105,34 @@ fn branch_ref(branch: &str) -> Result<String, OverlayError> {
     }
 }
 
-/// The commit's tree as an index, to look paths up.
+/// The commit's tree, to look paths up.
+pub enum HeadTree {
+    /// No commit yet.
+    Absent,
+    /// The index says of itself that it is this tree: nothing is staged.
+    SameAsIndex,
+    /// As an index.
+    Other(Box<gix::index::File>),
+}
+
+/// Reads it, unless the index has it already.
 ///
 /// # Errors
 /// [`OverlayError::Git`].
 pub fn head_tree(
     repository: &gix::Repository,
     commit: Option<ObjectId>,
-) -> Result<Option<gix::index::File>, OverlayError> {
-    let Some(commit) = commit else { return Ok(None) };
+    index: &gix::index::State,
+) -> Result<HeadTree, OverlayError> {
+    let Some(commit) = commit else { return Ok(HeadTree::Absent) };
     let failed =
         |source| OverlayError::Git { action: "read the tree of HEAD", path: repository.git_dir().to_owned(), source };
     let tree = repository.find_commit(commit).and_then(|commit| Ok(commit.tree_id()?.detach())).map_err(failed)?;
-    Ok(Some(repository.index_from_tree(&tree).map_err(failed)?))
+    // git invalidates the tree it remembers for a directory with every change of an entry below it.
+    if index.tree().is_some_and(|root| root.num_entries.is_some() && root.id == tree) {
+        return Ok(HeadTree::SameAsIndex);
+    }
+    Ok(HeadTree::Other(Box::new(repository.index_from_tree(&tree).map_err(failed)?)))
 }
 
 /// Collects the rest.
