@@ -26,5 +26,6 @@ pub mod session;
 pub mod sizing;
 pub mod ui;
 pub mod view;
+pub mod workspace_record;
 
 pub use entry::run_program;

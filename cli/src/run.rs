@@ -6,23 +6,26 @@
 //!                        │ Ctrl-C: made undone       └ anything later fails, or Ctrl-C: --rm deletes
 //! ```
 //! [`plan`] is what was asked for, [`create`] makes and unmakes, [`reach`] connects, [`workspace`] observes and
-//! prepares, [`attach`] is the same for a VM that runs already, [`cleanup`] deletes.
+//! prepares, [`attach`] is the same for a VM that runs already, [`guest_work`] sees that nothing is lost with a VM,
+//! [`cleanup`] deletes.
 
 pub mod attach;
 pub mod cleanup;
 pub mod create;
+pub mod guest_work;
 pub mod plan;
 pub mod reach;
 pub mod workspace;
 
 use std::time::Instant;
 
-use banger_proto::v1::Vm;
+use banger_proto::v1::{GetVmRequest, Vm};
 use banger_sync::overlay::Overlay;
+use banger_sync::ssh::Connection;
 
 use crate::client::Client;
 use crate::context::Context;
-use crate::error::{CliError, CommandResult};
+use crate::error::{CliError, CommandResult, OrFail as _};
 use crate::interrupt::Interrupts;
 use crate::operation::Reporting;
 use crate::session::{self, End, Request, command_line};
@@ -34,6 +37,8 @@ use plan::{Ending, Plan};
 enum Trouble {
     /// Its guest never answered: it is kept for a look, whatever was asked.
     NeverAnswered(CliError),
+    /// Its guest may have work that could not be saved: it is kept as well.
+    Unsaved(CliError),
     /// Anything later.
     Later(CliError),
 }
@@ -104,6 +109,7 @@ impl Usage<'_> {
                 connection: &connection,
                 vm: self.vm,
                 guest_path: &wanted.guest_path,
+                options: &wanted.options,
             };
             let preparing = workspace::prepare(self.context, overlay, destination);
             let view = self.interrupts.guard("preparing the workspace", preparing).await?;
@@ -120,8 +126,28 @@ impl Usage<'_> {
         }
         let request = self.request();
         let end = session::run(&connection, &request, &self.context.ui, self.interrupts).await;
+        let saved = self.save_work(&connection, end.is_ok()).await;
         connection.close().await;
-        Ok(Some(end?))
+        let end = end?;
+        saved.map_err(Trouble::Unsaved)?;
+        Ok(Some(end))
+    }
+
+    /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask.
+    async fn save_work(&mut self, connection: &Connection, session_ended: bool) -> Result<(), CliError> {
+        if self.plan.ending != Ending::Delete || self.plan.workspace.is_none() || self.plan.discard || !session_ended {
+            return Ok(());
+        }
+        let fresh = GetVmRequest { reference: self.vm.id.clone() };
+        let saving = async {
+            let vm = self.client.vms().get(fresh).await.or_fail()?.into_inner();
+            guest_work::spool(self.context, connection, &vm).await
+        };
+        let saved = self.interrupts.guard_stubbornly(&self.context.ui, saving).await;
+        if let Some(path) = saved.map_err(|error| error.context("cannot save the work done in the guest"))? {
+            self.context.ui.status(&format!("work done in the guest is kept in {}", path.display()));
+        }
+        Ok(())
     }
 
     /// For programs: the VM answers.
@@ -161,13 +187,13 @@ async fn finish(
         // Where nobody reads any more there is still a VM to delete.
         let _ = context.ui.event(&RunEvent::Exit { status: end.exit_status(), signal: end.signal() });
     }
-    let keep = plan.ending != Ending::Delete || matches!(outcome, Err(Trouble::NeverAnswered(_)));
+    let keep = plan.ending != Ending::Delete || matches!(outcome, Err(Trouble::NeverAnswered(_) | Trouble::Unsaved(_)));
     if keep {
         return keep_vm(context, plan, vm, outcome);
     }
     let deleted = cleanup::delete(context, interrupts, vm).await;
     let outcome = outcome.map_err(|trouble| match trouble {
-        Trouble::NeverAnswered(error) | Trouble::Later(error) => error,
+        Trouble::NeverAnswered(error) | Trouble::Unsaved(error) | Trouble::Later(error) => error,
     });
     match (outcome, deleted) {
         (Ok(end), Ok(())) => Ok(end.map_or(0, |end| end.exit_status())),
@@ -199,6 +225,9 @@ fn keep_vm(context: &Context, plan: &Plan, vm: &Vm, outcome: Result<Option<End>,
         }
         Err(Trouble::Later(error)) => Err(error
             .hint(format!("The VM {name} is still running: `banger vm ssh {name}`, or `banger vm delete {name}`."))),
+        Err(Trouble::Unsaved(error)) => Err(error
+            .hint(format!("The VM {name} is kept: `banger vm workspace export {name} -o {name}.patch`."))
+            .hint(format!("Delete it with everything in it: `banger vm delete --discard {name}`."))),
         Err(Trouble::NeverAnswered(error)) => {
             let why = if plan.ending == Ending::Delete { ", in spite of --rm" } else { "" };
             Err(error

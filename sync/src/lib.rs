@@ -7,7 +7,8 @@
 //!
 //! The pure modules ([`path`], [`entry`], [`manifest`], [`digest`], [`diff`], [`quote`]) know no file
 //! system. Effects are below them: [`overlay`] reads the repository, [`pack`] makes the guest's objects,
-//! [`ssh`] carries bytes, [`prepare`] drives one transfer, [`receiver`] applies it on the other side.
+//! [`ssh`] carries bytes, [`prepare`] drives one transfer, [`receiver`] applies it on the other side, [`verify`]
+//! compares both sides, [`export`] brings the guest's work back.
 //! Without the `host` feature only the wire format and the receiver remain; that is what the guest builds.
 
 pub mod diff;
@@ -22,6 +23,8 @@ pub mod receiver;
 pub mod wire;
 
 #[cfg(feature = "host")]
+pub mod export;
+#[cfg(feature = "host")]
 pub mod overlay;
 #[cfg(feature = "host")]
 pub mod pack;
@@ -29,3 +32,5 @@ pub mod pack;
 pub mod prepare;
 #[cfg(feature = "host")]
 pub mod ssh;
+#[cfg(feature = "host")]
+pub mod verify;

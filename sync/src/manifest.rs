@@ -1,10 +1,7 @@
 //! The whole tree as a sorted list; equal trees have equal manifests, whatever order they were read in.
 
-use std::collections::BTreeMap;
-
 use crate::digest::{DigestBuilder, TreeDigest};
 use crate::entry::Entry;
-use crate::path::TreePath;
 
 /// Entries sorted by the bytes of their paths, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +13,14 @@ pub struct Manifest {
 impl Manifest {
     /// Sorts, and keeps the last entry of each path.
     pub fn new(entries: impl IntoIterator<Item = Entry>) -> Self {
-        let by_path: BTreeMap<TreePath, Entry> = entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
-        Self { entries: by_path.into_values().collect() }
+        let mut entries: Vec<Entry> = entries.into_iter().collect();
+        // Usually sorted already. Reversed and stably sorted, the last one of a path is first, and that one is kept.
+        if !entries.is_sorted_by(|one, other| one.path < other.path) {
+            entries.reverse();
+            entries.sort_by(|one, other| one.path.cmp(&other.path));
+            entries.dedup_by(|one, other| one.path == other.path);
+        }
+        Self { entries }
     }
 
     /// The entry at `path`.
@@ -48,6 +51,7 @@ mod tests {
 
     use super::*;
     use crate::entry::{EntryKind, Mtime, Reason};
+    use crate::path::TreePath;
 
     fn entry(path: &[u8], kind: EntryKind, content: &[u8]) -> Entry {
         Entry {

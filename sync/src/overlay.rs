@@ -1,8 +1,11 @@
 //! Observes a git working tree: what is in it, byte for byte, and the git metadata a guest needs.
 //!
+//! [`observe_with`] remembers digests between observations ([`memory`]), as reading every file takes longest.
+//!
 //! Reads with library code only. Nothing the repository or its configuration names is ever executed: no hook,
 //! filter, file-system monitor, text converter, and no git. The index is not believed about the working tree:
-//! every file is looked at and read, so assume-unchanged and skip-worktree hide nothing.
+//! every file is looked at, and read unless an earlier reading of exactly that file is remembered, so
+//! assume-unchanged and skip-worktree hide nothing.
 //!
 //! [`repository`] opens and refuses, [`scan`] reads tracked files, [`untracked`] walks for the rest,
 //! [`read`] reads one file that may be changing, [`branch`] makes the tree of another commit,
@@ -13,6 +16,7 @@ pub mod config;
 mod error;
 pub mod git;
 pub mod index;
+pub mod memory;
 pub mod read;
 pub mod repository;
 pub mod scan;
@@ -20,9 +24,12 @@ pub mod untracked;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub use error::OverlayError;
 pub use git::{GuestGit, GuestHead};
+
+use memory::{Memory, Recorder};
 
 use crate::digest::TreeDigest;
 use crate::manifest::Manifest;
@@ -65,6 +72,8 @@ pub struct Overlay {
     pub deleted: Vec<TreePath>,
     /// Untracked directories that are repositories of their own; never part of the overlay.
     pub nested_repositories: Vec<TreePath>,
+    /// When it began.
+    pub(crate) began: SystemTime,
     pub(crate) git: Arc<GuestGit>,
     pub(crate) source: Source,
     pub(crate) repository: gix::ThreadSafeRepository,
@@ -93,6 +102,20 @@ impl std::fmt::Debug for Overlay {
 /// # Errors
 /// [`OverlayError`].
 pub fn observe(path: &Path, options: &ObserveOptions) -> Result<Overlay, OverlayError> {
+    observe_with(path, options, |_| None)
+}
+
+/// [`observe`] that does not read again what `memory`, a file of the caller's for the working tree it is given,
+/// says it read before; the file is brought up to date. See [`memory`].
+///
+/// # Errors
+/// [`OverlayError`].
+pub fn observe_with(
+    path: &Path,
+    options: &ObserveOptions,
+    memory: impl FnOnce(&Path) -> Option<PathBuf>,
+) -> Result<Overlay, OverlayError> {
+    let began = SystemTime::now();
     let opened = repository::open(path)?;
     let repository = opened.repository.to_thread_local();
     let head = git::observe_head(&repository, options)?;
@@ -100,9 +123,21 @@ pub fn observe(path: &Path, options: &ObserveOptions) -> Result<Overlay, Overlay
         return branch::observe_commit(opened, head, revision);
     }
     let mut index = index::read(&repository)?;
-    let head_tree = git::head_tree(&repository, head.commit)?;
-    let tracked = scan::tracked(&opened.root, &index, head_tree.as_deref())?;
-    let found = untracked::walk(&repository, &opened.root, &index)?;
+    let head_tree = git::head_tree(&repository, head.commit, &index)?;
+    let memory_file = memory(&opened.root);
+    let known = memory_file.as_deref().map(Memory::load).unwrap_or_default();
+    let mut recorder = Recorder::new(began);
+    // Both wait for the file system most of the time, so they are done at once.
+    let (tracked, found) = std::thread::scope(|scope| {
+        let walking = scope.spawn(|| untracked::walk(&opened.repository.to_thread_local(), &opened.root, &index));
+        let tracked = scan::tracked(&opened.root, &index, &head_tree, (&known, &mut recorder));
+        let found = walking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (tracked, found)
+    });
+    let (tracked, found) = (tracked?, found?);
+    if let Some(file) = &memory_file {
+        recorder.save(file, &known);
+    }
     let mut entries = tracked.entries;
     let mut skipped_untracked = 0;
     if options.include_untracked {
@@ -120,6 +155,7 @@ pub fn observe(path: &Path, options: &ObserveOptions) -> Result<Overlay, Overlay
         skipped_untracked,
         deleted: tracked.deleted,
         nested_repositories: found.nested,
+        began,
         git: Arc::new(git),
         source: Source::Worktree,
         repository: opened.repository,

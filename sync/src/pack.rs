@@ -1,31 +1,36 @@
 //! Makes the guest's objects: one pack of the trees of a few commits, without their history, and its index.
 //!
-//! Compressed data and deltas are copied from the host's packs where they can be. The index is written from
-//! what is known while writing, so nobody has to read the pack again.
+//! Compressed data and deltas are copied from the host's packs where they can be ([`source`]), so most objects are
+//! never inflated; only trees are, to learn what is in them. The index is written from what is known while writing,
+//! so nobody has to read the pack again.
 
 mod idx;
+mod source;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
-use std::sync::atomic::AtomicBool;
 
 use banger_proto::failure::{Classified, Kind};
 use gix::ObjectId;
-use gix::parallel::InOrderIter;
-use gix_pack::Find;
-use gix_pack::data::output::count::objects::{ObjectExpansion, Options as CountOptions};
-use gix_pack::data::output::{Count, Entry, count, entry};
+use gix::objs::Kind as ObjectKind;
+use gix_pack::data::entry::Header;
 use gix_pack::data::{Version, header};
 
 use idx::{Indexed, render_index};
+use source::{Location, Packs};
+
+/// Fast: a guest's pack is read a few times and thrown away.
+const COMPRESSION: u32 = 1;
 
 /// What goes into a pack.
 #[derive(Debug, Clone, Default)]
 pub struct PackPlan {
     /// A commit with its tree and everything in it, but not its parents.
     pub commit: Option<ObjectId>,
-    /// Further objects; of commits the trees as well.
+    /// Further commits and trees, each with everything in it but no parents.
     pub objects: Vec<ObjectId>,
+    /// Further blobs.
+    pub blobs: Vec<ObjectId>,
     /// Commits whose trees the receiver has already.
     pub known: Vec<ObjectId>,
 }
@@ -33,8 +38,8 @@ pub struct PackPlan {
 /// A pack that was written.
 #[derive(Debug, Clone)]
 pub struct WrittenPack {
-    /// Its checksum, which names its files.
-    pub name: ObjectId,
+    /// Its checksum.
+    pub checksum: ObjectId,
     /// Number of objects.
     pub objects: u32,
     /// Content of its index file.
@@ -84,7 +89,7 @@ impl Classified for PackError {
     }
 }
 
-/// Writes the pack to `out`; `None` if there is nothing to write.
+/// Writes the pack to `out`; `None`, and nothing written, if there is nothing to write.
 ///
 /// # Errors
 /// [`PackError`].
@@ -93,52 +98,103 @@ pub fn write_pack(
     plan: &PackPlan,
     out: impl Write,
 ) -> Result<Option<WrittenPack>, PackError> {
-    let read = |source| PackError::Read { source };
-    let mut database = repository.objects.clone().into_inner();
-    database.prevent_pack_unload();
-    let wanted: Vec<ObjectId> = plan.commit.iter().chain(&plan.objects).copied().collect();
-    if let Some(id) = wanted.iter().find(|id| !database.contains(id)) {
-        return Err(PackError::Missing { id: *id });
-    }
-    let mut counts = expand(database.clone(), wanted)?;
-    if !plan.known.is_empty() {
-        let here = plan.known.iter().filter(|id| database.contains(id)).copied().collect();
-        let known: HashSet<ObjectId> = expand(database.clone(), here)?.into_iter().map(|count| count.id).collect();
-        counts.retain(|count| !known.contains(&count.id));
-    }
-    if counts.is_empty() {
+    let wanted = collect(repository, plan)?;
+    if wanted.is_empty() {
         return Ok(None);
     }
     let number =
-        u32::try_from(counts.len()).map_err(|_| PackError::Write { source: io::Error::other("too many objects") })?;
-    let ids: Vec<ObjectId> = counts.iter().map(|count| count.id).collect();
-    let options = entry::iter_from_counts::Options { chunk_size: 200, ..Default::default() };
-    let chunks =
-        entry::iter_from_counts(counts, database.clone(), Box::new(gix::progress::Discard), options).map_err(read)?;
-    let mut writer = PackWriter::start(out, number, repository.object_hash())?;
-    for chunk in InOrderIter::from(chunks) {
-        for entry in chunk.map_err(read)? {
-            if entry.is_invalid() {
-                let missing = ids.iter().find(|id| !database.contains(id)).copied();
-                return Err(PackError::Missing { id: missing.unwrap_or(entry.id) });
-            }
-            writer.push(&entry)?;
+        u32::try_from(wanted.len()).map_err(|_| PackError::Write { source: io::Error::other("too many objects") })?;
+    let mut packs = Packs::open(repository);
+    let mut packed: Vec<(Location, ObjectId)> = Vec::with_capacity(wanted.len());
+    let mut loose: Vec<ObjectId> = Vec::new();
+    for id in wanted {
+        match packs.locate(&id) {
+            Some(location) => packed.push((location, id)),
+            None => loose.push(id),
         }
+    }
+    // As they lie: reads go forward, and a delta comes after its base.
+    packed.sort_unstable();
+    let mut writer = PackWriter::start(out, number, repository.object_hash())?;
+    let mut copied: HashMap<(usize, u64), u64> = HashMap::with_capacity(packed.len());
+    for (location, id) in packed {
+        copied.insert((location.pack, location.start), writer.written);
+        // What cannot be copied is read by the library, which also knows other packs that may have it.
+        let Ok(raw) = packs.read(&location) else {
+            writer.whole(repository, id)?;
+            continue;
+        };
+        let header = match raw.header {
+            Header::OfsDelta { base_distance } => {
+                let base = location.start.checked_sub(base_distance).and_then(|at| copied.get(&(location.pack, at)));
+                base.map(|base| Header::OfsDelta { base_distance: writer.written - base })
+            }
+            Header::RefDelta { .. } => None,
+            whole => Some(whole),
+        };
+        match header {
+            Some(header) => writer.push(id, header, raw.size, raw.data)?,
+            None => writer.whole(repository, id)?,
+        }
+    }
+    for id in loose {
+        writer.whole(repository, id)?;
     }
     writer.finish().map(Some)
 }
 
-fn expand<F: Find + Send + Clone>(database: F, ids: Vec<ObjectId>) -> Result<Vec<Count>, PackError> {
-    let options = CountOptions {
-        input_object_expansion: ObjectExpansion::TreeContents,
-        chunk_size: 64,
-        ..CountOptions::default()
-    };
-    let interrupt = AtomicBool::new(false);
-    let (counts, _) =
-        count::objects(database, Box::new(ids.into_iter().map(Ok)), &gix::progress::Discard, &interrupt, options)
-            .map_err(|source| PackError::Read { source })?;
-    Ok(counts)
+/// Every object of the plan, without what the receiver has.
+fn collect(repository: &gix::Repository, plan: &PackPlan) -> Result<Vec<ObjectId>, PackError> {
+    let mut seen: HashSet<ObjectId> = HashSet::new();
+    let known: Vec<ObjectId> = plan.known.iter().filter(|id| repository.has_object(*id)).copied().collect();
+    let mut ignored = Vec::new();
+    expand(repository, known, &mut seen, &mut ignored)?;
+    let mut wanted = Vec::new();
+    expand(repository, plan.commit.iter().chain(&plan.objects).copied().collect(), &mut seen, &mut wanted)?;
+    wanted.extend(plan.blobs.iter().filter(|id| seen.insert(**id)));
+    Ok(wanted)
+}
+
+/// Adds commits, trees and everything in them; what is in `seen` is neither added nor entered.
+fn expand(
+    repository: &gix::Repository,
+    mut pending: Vec<ObjectId>,
+    seen: &mut HashSet<ObjectId>,
+    found: &mut Vec<ObjectId>,
+) -> Result<(), PackError> {
+    while let Some(id) = pending.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        found.push(id);
+        let object = find(repository, id)?;
+        match object.kind {
+            ObjectKind::Commit => {
+                let commit = object.into_commit();
+                pending.push(commit.tree_id().map_err(|source| PackError::Read { source })?.detach());
+            }
+            ObjectKind::Tree => {
+                for entry in gix::objs::TreeRefIter::from_bytes(&object.data, repository.object_hash()) {
+                    let entry = entry.map_err(|source| PackError::Read { source })?;
+                    if entry.mode.is_tree() {
+                        pending.push(entry.oid.to_owned());
+                    } else if !entry.mode.is_commit() && seen.insert(entry.oid.to_owned()) {
+                        found.push(entry.oid.to_owned());
+                    }
+                }
+            }
+            ObjectKind::Blob | ObjectKind::Tag => {}
+        }
+    }
+    Ok(())
+}
+
+fn find(repository: &gix::Repository, id: ObjectId) -> Result<gix::Object<'_>, PackError> {
+    match repository.try_find_object(id) {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(PackError::Missing { id }),
+        Err(source) => Err(PackError::Read { source }),
+    }
 }
 
 struct PackWriter<W> {
@@ -157,26 +213,40 @@ impl<W: Write> PackWriter<W> {
         Ok(writer)
     }
 
-    fn push(&mut self, entry: &Entry) -> Result<(), PackError> {
+    fn push(&mut self, id: ObjectId, header: Header, size: u64, data: &[u8]) -> Result<(), PackError> {
         let offset = self.written;
-        let header = entry.to_entry_header(Version::V2, |base| offset - self.entries[base].offset);
         let mut head = Vec::with_capacity(32);
-        header.write_to(entry.decompressed_size as u64, &mut head).map_err(|source| PackError::Write { source })?;
+        header.write_to(size, &mut head).map_err(|source| PackError::Write { source })?;
         let mut crc = crc32fast::Hasher::new();
         crc.update(&head);
-        crc.update(&entry.compressed_data);
-        self.entries.push(Indexed { id: entry.id, crc32: crc.finalize(), offset });
+        crc.update(data);
+        self.entries.push(Indexed { id, crc32: crc.finalize(), offset });
         self.write(&head)?;
-        self.write(&entry.compressed_data)
+        self.write(data)
+    }
+
+    /// Reads an object and compresses it anew.
+    fn whole(&mut self, repository: &gix::Repository, id: ObjectId) -> Result<(), PackError> {
+        let object = find(repository, id)?;
+        let header = match object.kind {
+            ObjectKind::Commit => Header::Commit,
+            ObjectKind::Tree => Header::Tree,
+            ObjectKind::Blob => Header::Blob,
+            ObjectKind::Tag => Header::Tag,
+        };
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(COMPRESSION));
+        let data = encoder.write_all(&object.data).and_then(|()| encoder.finish());
+        let data = data.map_err(|source| PackError::Write { source })?;
+        self.push(id, header, object.data.len() as u64, &data)
     }
 
     fn finish(mut self) -> Result<WrittenPack, PackError> {
         let failed = |error: io::Error| PackError::Write { source: error };
-        let name = self.hasher.try_finalize().map_err(|error| failed(io::Error::other(error.to_string())))?;
-        self.out.write_all(name.as_slice()).and_then(|()| self.out.flush()).map_err(failed)?;
+        let checksum = self.hasher.try_finalize().map_err(|error| failed(io::Error::other(error.to_string())))?;
+        self.out.write_all(checksum.as_slice()).and_then(|()| self.out.flush()).map_err(failed)?;
         let objects = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let index = render_index(self.entries, &name, self.kind).map_err(failed)?;
-        Ok(WrittenPack { name, objects, index })
+        let index = render_index(self.entries, &checksum, self.kind).map_err(failed)?;
+        Ok(WrittenPack { checksum, objects, index })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PackError> {

@@ -10,7 +10,7 @@
 
 mod content;
 mod error;
-mod link;
+pub(crate) mod link;
 mod metadata;
 
 use std::sync::Arc;
@@ -18,14 +18,13 @@ use std::sync::Arc;
 use banger_proto::frame::frame;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{Finish, ManifestEnd, ManifestPart, SyncHello, SyncRequest, Welcome, WireEntry};
+use banger_proto::guest::v1::{Finish, ManifestEnd, ManifestPart, SyncPurpose, SyncRequest, Welcome, WireEntry};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::diff::ConflictReason;
 use crate::digest::{DigestBuilder, TreeDigest};
 use crate::entry::Entry;
-use crate::frames::VERSION;
 use crate::overlay::Overlay;
 use crate::path::TreePath;
 use crate::receiver::sync_command;
@@ -136,13 +135,7 @@ pub async fn prepare_with(
     target: PrepareTarget<'_>,
     progress: &(dyn Fn(PrepareProgress) + Send + Sync),
 ) -> Result<Prepared, PrepareError> {
-    let mut link = Link::open(connection, target.command).await?;
-    link.send(&Request::Hello(SyncHello { version: VERSION })).await?;
-    let welcome = match link.reply().await? {
-        Reply::Welcome(welcome) if welcome.version == VERSION => welcome,
-        Reply::Welcome(welcome) => return Err(PrepareError::Version { theirs: welcome.version }),
-        _ => return Err(PrepareError::Unexpected { expected: "a greeting" }),
-    };
+    let (mut link, welcome) = Link::greet(connection, target.command, SyncPurpose::Prepare).await?;
     send_manifest(&mut link, &overlay.manifest.entries).await?;
     let needed = match link.reply().await? {
         Reply::Need(need) => select(&overlay.manifest.entries, &need.bitmap)?,
@@ -207,7 +200,7 @@ pub async fn prepare_with(
     })
 }
 
-async fn send_manifest(link: &mut Link, entries: &[Entry]) -> Result<(), PrepareError> {
+pub(crate) async fn send_manifest(link: &mut Link, entries: &[Entry]) -> Result<(), PrepareError> {
     for part in entries.chunks(ENTRIES_A_PART) {
         let entries = part.iter().map(WireEntry::from).collect();
         link.send(&Request::Manifest(ManifestPart { entries })).await?;
@@ -272,10 +265,8 @@ impl Producer {
     fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
         let git = Arc::clone(&self.overlay.git);
         let metadata = metadata::Metadata::plan(&git, &self.welcome, &self.guest_path);
-        // Packing is work for another core while files are read.
-        let packing = metadata.start_pack(&self.overlay.repository);
         let changed = content::send(&self.overlay, &self.needed, out)?;
-        metadata.send(packing, out)?;
+        metadata.send(&self.overlay.repository.to_thread_local(), out)?;
         Ok(Produced { changed, git: metadata.outcome(), finish: metadata.finish() })
     }
 }

@@ -5,12 +5,13 @@
 //! guest ([`crate::diff`]). A run killed at any moment leaves every file old or new; the next one finishes.
 //!
 //! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files, [`git`] installs
-//! the git metadata, [`error`] is what can go wrong.
+//! the git metadata, [`error`] is what can go wrong. [`inspect`] is what changes nothing: verify and export.
 
 pub mod apply;
 pub mod error;
 pub mod git;
 pub mod home;
+pub mod inspect;
 pub mod plan;
 
 use std::io::{Read, Write};
@@ -18,7 +19,9 @@ use std::path::Path;
 
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{ConflictPart, Need, SyncConflict, SyncDone, SyncReply, SyncRequest, Welcome};
+use banger_proto::guest::v1::{
+    ConflictPart, Need, SyncConflict, SyncDone, SyncPurpose, SyncReply, SyncRequest, Welcome,
+};
 use banger_proto::guest_contract::GUEST_BINARY;
 
 use crate::frames::{ENTRY_LIMIT, FrameReader, FrameWriter, VERSION};
@@ -62,7 +65,10 @@ fn serve<R: Read, W: Write>(
     writer: &mut FrameWriter<W>,
 ) -> Result<(), ReceiverError> {
     match next(reader)? {
-        Request::Hello(hello) if hello.version == VERSION => {}
+        Request::Hello(hello) if hello.version == VERSION && hello.purpose() == SyncPurpose::Prepare => {}
+        Request::Hello(hello) if hello.version == VERSION => {
+            return inspect::serve(root, hello.purpose(), reader, writer);
+        }
         Request::Hello(hello) => return Err(ReceiverError::Version { theirs: hello.version }),
         _ => return Err(ReceiverError::Unexpected { expected: "a greeting" }),
     }
@@ -93,7 +99,11 @@ fn serve<R: Read, W: Write>(
             Request::GitFileStart(start) => installer.start(&start)?,
             Request::GitFileEnd(end) => installer.end(&end)?,
             Request::Finish(finish) => break finish,
-            Request::Hello(_) | Request::Manifest(_) | Request::ManifestEnd(_) => {
+            Request::Hello(_)
+            | Request::Manifest(_)
+            | Request::ManifestEnd(_)
+            | Request::Export(_)
+            | Request::MarkExported(_) => {
                 return Err(ReceiverError::Unexpected { expected: "content" });
             }
         }

@@ -49,7 +49,9 @@ async fn delete_once(context: &Context, vm: &Vm) -> Result<(), CliError> {
         Err(error) if error.kind() == Some(Kind::NotFound) => {}
         result => result?,
     }
-    Ok(known_hosts::forget(&context.paths()?.known_hosts(), &vm.id)?)
+    let paths = context.paths()?;
+    crate::workspace_record::forget(&paths.state, &vm.id);
+    Ok(known_hosts::forget(&paths.known_hosts(), &vm.id)?)
 }
 
 /// The first error stays what it is; what could not be cleaned up is named beside it.

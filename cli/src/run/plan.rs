@@ -21,6 +21,8 @@ pub struct Plan {
     pub terminal: Terminal,
     /// What becomes of the VM.
     pub ending: Ending,
+    /// Work done in the guest goes with it.
+    pub discard: bool,
 }
 
 /// What becomes of the VM.

@@ -1,11 +1,12 @@
 //! The workspace: what a repository contains, and how it gets into the guest. Errors of the sync crate pass through.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use banger_proto::failure::Kind;
 use banger_proto::v1::{SetWorkspaceRequest, Vm, Workspace};
-use banger_sync::overlay::{self, Overlay};
+use banger_sync::overlay::{self, ObserveOptions, Overlay};
 use banger_sync::prepare::PrepareProgress;
 use banger_sync::ssh::Connection;
 
@@ -18,19 +19,14 @@ use crate::interrupt::Interrupts;
 use crate::ui::progress::{Progress, Unit};
 use crate::view::time::now_ms;
 use crate::view::workspace::{DryRunView, PreparedView};
+use crate::workspace_record::{self, WorkspaceRecord};
 
 /// Reads the repository.
 ///
 /// # Errors
 /// It is not one, or cannot be read.
 pub async fn observe(context: &Context, plan: &WorkspacePlan) -> Result<Overlay, CliError> {
-    let (path, options) = (plan.path.clone(), plan.options.clone());
-    let observed = tokio::task::spawn_blocking(move || overlay::observe(&path, &options)).await;
-    let overlay = observed.map_err(|crash| {
-        CliError::new(Kind::Internal, "reading the repository crashed")
-            .map(|failure| failure.caused_by(crash.to_string()))
-    })??;
-    context.ui.detail(&format!("{} files of {}", overlay.manifest.entries.len(), overlay.root.display()));
+    let overlay = observe_quietly(context, plan).await?;
     if overlay.skipped_untracked > 0 {
         let count = overlay.skipped_untracked;
         context
@@ -38,6 +34,53 @@ pub async fn observe(context: &Context, plan: &WorkspacePlan) -> Result<Overlay,
             .status(&format!("notice: {count} untracked files are left out; --include-untracked takes them along"));
     }
     Ok(overlay)
+}
+
+/// [`observe`] without telling anybody.
+///
+/// # Errors
+/// As [`observe`].
+pub async fn observe_quietly(context: &Context, plan: &WorkspacePlan) -> Result<Overlay, CliError> {
+    let (path, options) = (plan.path.clone(), plan.options.clone());
+    let state = context.paths().ok().map(|paths| paths.state);
+    let observed = tokio::task::spawn_blocking(move || {
+        overlay::observe_with(&path, &options, |root| Some(workspace_record::digests(&state?, root)))
+    })
+    .await;
+    let overlay = observed.map_err(|crash| {
+        CliError::new(Kind::Internal, "reading the repository crashed")
+            .map(|failure| failure.caused_by(crash.to_string()))
+    })??;
+    context.ui.detail(&format!("{} files of {}", overlay.manifest.entries.len(), overlay.root.display()));
+    Ok(overlay)
+}
+
+/// The plan of the last prepare of a VM, with what is given in its place.
+///
+/// # Errors
+/// There was none and nothing is given.
+pub fn plan_again(
+    context: &Context,
+    vm: &Vm,
+    path: Option<PathBuf>,
+    guest_path: Option<GuestPath>,
+) -> Result<WorkspacePlan, CliError> {
+    let missing = || {
+        CliError::new(Kind::NotFound, format!("VM {} has no workspace", vm.name))
+            .hint(format!("Put one there with `banger vm workspace prepare {}`.", vm.name))
+    };
+    let path = match (path, &vm.workspace) {
+        (Some(path), _) => path,
+        (None, Some(workspace)) => PathBuf::from(std::ffi::OsStr::from_bytes(&workspace.source_path)),
+        (None, None) => return Err(missing()),
+    };
+    let guest_path = match (guest_path, &vm.workspace) {
+        (Some(path), _) => path,
+        (None, Some(workspace)) => String::from_utf8_lossy(&workspace.guest_path).parse().map_err(|_| missing())?,
+        (None, None) => GuestPath::default(),
+    };
+    let options = WorkspaceRecord::load(&context.paths()?.state, &vm.id).options();
+    Ok(WorkspacePlan { path, options, guest_path })
 }
 
 /// Tells what would be copied.
@@ -67,6 +110,8 @@ pub struct Destination<'a> {
     pub vm: &'a Vm,
     /// In the guest.
     pub guest_path: &'a GuestPath,
+    /// How it was observed, to be remembered.
+    pub options: &'a ObserveOptions,
 }
 
 /// Copies the workspace into the guest and has the daemon remember it.
@@ -78,7 +123,7 @@ pub async fn prepare(
     overlay: &Overlay,
     destination: Destination<'_>,
 ) -> Result<PreparedView, CliError> {
-    let Destination { client, connection, vm, guest_path } = destination;
+    let Destination { client, connection, vm, guest_path, options } = destination;
     let prepared = {
         let progress = Mutex::new(context.ui.progress());
         let report = |step: PrepareProgress| {
@@ -98,6 +143,9 @@ pub async fn prepare(
     };
     let request = SetWorkspaceRequest { reference: vm.id.clone(), workspace: Some(workspace) };
     client.vms().set_workspace(request).await.or_fail()?;
+    if let Ok(paths) = context.paths() {
+        WorkspaceRecord::new(options).save(&paths.state, &vm.id);
+    }
     let view = PreparedView::new(&prepared, overlay, guest_path.as_str());
     for warning in view.warnings() {
         context.ui.warn(&warning);

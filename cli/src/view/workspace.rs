@@ -1,9 +1,15 @@
-//! What a prepare sends, or would send.
+//! What a prepare sends, or would send, and what comes back.
+
+use std::path::Path;
 
 use banger_sync::diff::ConflictReason;
 use banger_sync::entry::{Entry, EntryKind, Reason};
+use banger_sync::export::branch::Branched;
+use banger_sync::export::caution::wants_caution;
+use banger_sync::export::{Change, Summary};
 use banger_sync::overlay::Overlay;
 use banger_sync::prepare::{Conflict, GitOutcome, Prepared};
+use banger_sync::verify::{DifferenceKind, Verified};
 use serde::Serialize;
 
 use super::bytes;
@@ -114,6 +120,7 @@ struct EntryView {
     kind: &'static str,
     size: u64,
     reason: &'static str,
+    digest: String,
 }
 
 impl DryRunView {
@@ -142,13 +149,15 @@ impl DryRunView {
         text += &format!("HEAD {head} ({}), {} files, {}\n", escape(branch), self.files, bytes(self.bytes));
         text += &format!("tree {}\n", self.tree_digest);
         for entry in &self.entries {
-            text += &format!("{:<9}  {:<10}  {:>10}  {}\n", entry.reason, entry.kind, entry.size, escape(&entry.path));
+            let digest = entry.digest.get(..12).unwrap_or(&entry.digest);
+            let (reason, kind, size) = (entry.reason, entry.kind, entry.size);
+            text += &format!("{reason:<9}  {kind:<10}  {size:>10}  {digest}  {}\n", escape(&entry.path));
         }
         for path in &self.deleted {
-            text += &format!("{:<9}  {:<10}  {:>10}  {}\n", "deleted", "-", "-", escape(path));
+            text += &format!("{:<9}  {:<10}  {:>10}  {:<12}  {}\n", "deleted", "-", "-", "-", escape(path));
         }
         for path in &self.nested_repositories {
-            text += &format!("{:<9}  {:<10}  {:>10}  {}\n", "skipped", "repository", "-", escape(path));
+            text += &format!("{:<9}  {:<10}  {:>10}  {:<12}  {}\n", "skipped", "repository", "-", "-", escape(path));
         }
         text
     }
@@ -167,10 +176,176 @@ impl From<&Entry> for EntryView {
             Reason::Added => "added",
             Reason::Untracked => "untracked",
         };
-        Self { path: lossy(entry.path.as_bytes()), kind, size: entry.size, reason }
+        Self {
+            path: lossy(entry.path.as_bytes()),
+            kind,
+            size: entry.size,
+            reason,
+            digest: entry.digest.to_hex().to_string(),
+        }
     }
 }
 
 fn lossy(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
+}
+
+/// `vm workspace verify`.
+#[derive(Debug, Serialize)]
+pub struct VerifyView {
+    guest_path: String,
+    equal: bool,
+    host_digest: String,
+    guest_digest: String,
+    paths: u64,
+    differences: Vec<DifferenceView>,
+}
+
+#[derive(Debug, Serialize)]
+struct DifferenceView {
+    path: String,
+    difference: &'static str,
+}
+
+impl VerifyView {
+    /// What was found.
+    pub fn new(verified: &Verified, guest_path: &str) -> Self {
+        let differences = verified.differences.iter().map(|difference| DifferenceView {
+            path: lossy(difference.path.as_bytes()),
+            difference: match difference.kind {
+                DifferenceKind::Missing => "missing",
+                DifferenceKind::Content => "content",
+                DifferenceKind::Kind => "kind",
+                DifferenceKind::Obstructed => "obstructed",
+                DifferenceKind::Extra => "extra",
+            },
+        });
+        Self {
+            guest_path: guest_path.to_owned(),
+            equal: verified.differences.is_empty(),
+            host_digest: verified.host.to_string(),
+            guest_digest: verified.guest.to_string(),
+            paths: verified.paths,
+            differences: differences.collect(),
+        }
+    }
+
+    /// One line per difference, and the digests.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for one in &self.differences {
+            text += &format!("{:<10}  {}\n", one.difference, escape(&one.path));
+        }
+        if self.equal {
+            text += &format!("equal: {} paths, tree {}\n", self.paths, self.host_digest);
+        } else {
+            text += &format!("host   {}\nguest  {}\n", self.host_digest, self.guest_digest);
+        }
+        text
+    }
+}
+
+/// `vm workspace export`.
+#[derive(Debug, Serialize)]
+pub struct ExportView {
+    base_commit: Option<String>,
+    guest_commit: Option<String>,
+    guest_branch: Option<String>,
+    commits: u64,
+    patch: Option<String>,
+    branch: Option<BranchView>,
+    applied: bool,
+    changes: Vec<ChangeView>,
+    caution: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct BranchView {
+    name: String,
+    commit: String,
+    before: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeView {
+    path: String,
+    change: &'static str,
+    size: u64,
+}
+
+impl ExportView {
+    /// What came back and where it went: patch file, branch, working tree.
+    pub fn new(
+        summary: &Summary,
+        changes: &[Change],
+        base: Option<&gix::ObjectId>,
+        (patch, branch, applied): (Option<&Path>, Option<&Branched>, bool),
+    ) -> Self {
+        let short = |name: &str| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+        Self {
+            base_commit: base.map(ToString::to_string),
+            guest_commit: summary.head.map(|id| id.to_string()),
+            guest_branch: summary.branch.as_deref().map(short),
+            commits: summary.commits,
+            patch: patch.map(|path| path.display().to_string()),
+            branch: branch.map(|made| BranchView {
+                name: short(&made.name),
+                commit: made.commit.to_string(),
+                before: made.before.map(|id| id.to_string()),
+            }),
+            applied,
+            changes: changes.iter().map(ChangeView::from).collect(),
+            caution: changes
+                .iter()
+                .filter(|change| wants_caution(&change.path))
+                .map(|change| lossy(change.path.as_bytes()))
+                .collect(),
+        }
+    }
+
+    /// For people.
+    pub fn lines(&self) -> Vec<String> {
+        let count = |what: &str| self.changes.iter().filter(|change| change.change == what).count();
+        let mut lines = vec![format!(
+            "work in the guest: {} commits, {} files changed, {} added, {} deleted",
+            self.commits,
+            count("modified"),
+            count("added"),
+            count("deleted")
+        )];
+        lines.extend(self.patch.as_ref().map(|path| format!("patch written to {}", escape(path))));
+        lines.extend(self.branch.as_ref().map(|made| {
+            let commit = made.commit.get(..12).unwrap_or(&made.commit);
+            format!("branch {} is at {commit}", escape(&made.name))
+        }));
+        if self.applied {
+            lines.push("applied to the working tree".into());
+        }
+        lines
+    }
+
+    /// What to look at.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.caution.is_empty() {
+            let paths: Vec<String> = self.caution.iter().map(|path| escape(path).to_string()).collect();
+            warnings
+                .push(format!("look at these before you use them, tools run them by themselves: {}", paths.join(", ")));
+        }
+        if self.branch.is_some() && self.patch.is_none() && !self.applied {
+            warnings.push("a branch has no uncommitted edits and no new files; -o FILE takes them as well".into());
+        }
+        warnings
+    }
+}
+
+impl From<&Change> for ChangeView {
+    fn from(change: &Change) -> Self {
+        let what = match (change.old, change.kind) {
+            (None, _) => "added",
+            (Some(_), None) => "deleted",
+            (Some(_), Some(_)) => "modified",
+        };
+        Self { path: lossy(change.path.as_bytes()), change: what, size: change.size }
+    }
 }

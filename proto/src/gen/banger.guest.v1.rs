@@ -243,7 +243,10 @@ impl MilestoneKind {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncRequest {
-    #[prost(oneof = "sync_request::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(
+        oneof = "sync_request::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41"
+    )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
 /// Nested message and enum types in `SyncRequest`.
@@ -272,11 +275,15 @@ pub mod sync_request {
         GitFileEnd(super::GitFileEnd),
         #[prost(message, tag = "11")]
         Finish(super::Finish),
+        #[prost(message, tag = "40")]
+        Export(super::ExportRequest),
+        #[prost(message, tag = "41")]
+        MarkExported(super::MarkExported),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncReply {
-    #[prost(oneof = "sync_reply::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "sync_reply::Body", tags = "1, 2, 3, 4, 5, 40, 41, 42, 43, 44, 45")]
     pub body: ::core::option::Option<sync_reply::Body>,
 }
 /// Nested message and enum types in `SyncReply`.
@@ -293,12 +300,27 @@ pub mod sync_reply {
         Failure(super::SyncFailure),
         #[prost(message, tag = "5")]
         Conflicts(super::ConflictPart),
+        #[prost(message, tag = "40")]
+        Verified(super::VerifyPart),
+        #[prost(message, tag = "41")]
+        Work(super::WorkReply),
+        #[prost(message, tag = "42")]
+        ExportSummary(super::ExportSummary),
+        #[prost(message, tag = "43")]
+        ExportData(super::ExportData),
+        #[prost(message, tag = "44")]
+        ExportChange(super::ExportChange),
+        #[prost(message, tag = "45")]
+        ExportEnd(super::ExportEnd),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SyncHello {
     #[prost(uint32, tag = "1")]
     pub version: u32,
+    /// What the rest of the conversation is. Everything but PREPARE changes no file, no index and no reference.
+    #[prost(enumeration = "SyncPurpose", tag = "10")]
+    pub purpose: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
@@ -498,6 +520,160 @@ pub struct SyncPending {
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<WireEntry>,
 }
+/// What is really there: every file is read, nothing remembered is believed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct VerifyPart {
+    #[prost(message, repeated, tag = "1")]
+    pub paths: ::prost::alloc::vec::Vec<VerifiedPath>,
+    /// No part follows.
+    #[prost(bool, tag = "2")]
+    pub last: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VerifiedPath {
+    /// Position in the manifest, unless `path` is given.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(enumeration = "VerifiedState", tag = "2")]
+    pub state: i32,
+    #[prost(enumeration = "WireKind", tag = "3")]
+    pub kind: i32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// A path earlier runs brought that the manifest does not have.
+    #[prost(bytes = "vec", tag = "5")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+}
+/// What exists only in the guest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkReply {
+    /// Of HEAD and everything below; equal as long as nothing changes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+    /// HEAD or its branch is not where the last prepare put it.
+    #[prost(bool, tag = "2")]
+    pub moved: bool,
+    #[prost(string, tag = "3")]
+    pub branch: ::prost::alloc::string::String,
+    /// Hexadecimal; empty before the first commit.
+    #[prost(string, tag = "4")]
+    pub head: ::prost::alloc::string::String,
+    /// Files of the last prepare that are different or gone, and files that are neither tracked nor ignored.
+    #[prost(uint64, tag = "5")]
+    pub changed: u64,
+    #[prost(uint64, tag = "6")]
+    pub untracked: u64,
+    /// The first few of both.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub sample: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// An export of exactly this state was taken.
+    #[prost(bool, tag = "8")]
+    pub exported: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MarkExported {
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportRequest {
+    /// The commit to compare with, 20 bytes; empty: nothing, as before the first commit.
+    #[prost(bytes = "vec", tag = "1")]
+    pub base: ::prost::alloc::vec::Vec<u8>,
+    /// What is wanted besides the summary.
+    #[prost(bool, tag = "2")]
+    pub patch: bool,
+    #[prost(bool, tag = "3")]
+    pub changes: bool,
+    #[prost(bool, tag = "4")]
+    pub pack: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportSummary {
+    #[prost(string, tag = "1")]
+    pub branch: ::prost::alloc::string::String,
+    /// 20 bytes; empty before the first commit.
+    #[prost(bytes = "vec", tag = "2")]
+    pub head: ::prost::alloc::vec::Vec<u8>,
+    /// Commits that the base does not have.
+    #[prost(uint64, tag = "3")]
+    pub commits: u64,
+    /// The tree with everything uncommitted and untracked, 20 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub tree: ::prost::alloc::vec::Vec<u8>,
+    /// As in WorkReply, taken before and unchanged after.
+    #[prost(bytes = "vec", tag = "5")]
+    pub fingerprint: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportData {
+    #[prost(enumeration = "ExportPart", tag = "1")]
+    pub part: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportChange {
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    /// Unspecified: deleted.
+    #[prost(enumeration = "WireKind", tag = "2")]
+    pub kind: i32,
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// The base's; unspecified: it was not there.
+    #[prost(enumeration = "WireKind", tag = "5")]
+    pub old_kind: i32,
+    #[prost(bytes = "vec", tag = "6")]
+    pub old_blob: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportEnd {
+    /// The state did not change while it was exported.
+    #[prost(bool, tag = "1")]
+    pub consistent: bool,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SyncPurpose {
+    Prepare = 0,
+    /// ManifestPart… ManifestEnd; answered by VerifyPart…
+    Verify = 1,
+    /// Answered by WorkReply.
+    Look = 2,
+    /// ExportRequest; answered by ExportSummary, data and changes, ExportEnd.
+    Export = 3,
+    /// MarkExported; answered by WorkReply.
+    MarkExported = 4,
+}
+impl SyncPurpose {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Prepare => "SYNC_PURPOSE_PREPARE",
+            Self::Verify => "SYNC_PURPOSE_VERIFY",
+            Self::Look => "SYNC_PURPOSE_LOOK",
+            Self::Export => "SYNC_PURPOSE_EXPORT",
+            Self::MarkExported => "SYNC_PURPOSE_MARK_EXPORTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SYNC_PURPOSE_PREPARE" => Some(Self::Prepare),
+            "SYNC_PURPOSE_VERIFY" => Some(Self::Verify),
+            "SYNC_PURPOSE_LOOK" => Some(Self::Look),
+            "SYNC_PURPOSE_EXPORT" => Some(Self::Export),
+            "SYNC_PURPOSE_MARK_EXPORTED" => Some(Self::MarkExported),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum WireKind {
@@ -639,6 +815,8 @@ pub enum FailureClass {
     Version = 6,
     Protocol = 7,
     Io = 8,
+    /// No workspace there, no git in the guest, or not the commit asked for.
+    NotFound = 40,
 }
 impl FailureClass {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -656,6 +834,7 @@ impl FailureClass {
             Self::Version => "FAILURE_CLASS_VERSION",
             Self::Protocol => "FAILURE_CLASS_PROTOCOL",
             Self::Io => "FAILURE_CLASS_IO",
+            Self::NotFound => "FAILURE_CLASS_NOT_FOUND",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -670,6 +849,75 @@ impl FailureClass {
             "FAILURE_CLASS_VERSION" => Some(Self::Version),
             "FAILURE_CLASS_PROTOCOL" => Some(Self::Protocol),
             "FAILURE_CLASS_IO" => Some(Self::Io),
+            "FAILURE_CLASS_NOT_FOUND" => Some(Self::NotFound),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum VerifiedState {
+    Unspecified = 0,
+    Absent = 1,
+    Present = 2,
+    Directory = 3,
+    Special = 4,
+}
+impl VerifiedState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERIFIED_STATE_UNSPECIFIED",
+            Self::Absent => "VERIFIED_STATE_ABSENT",
+            Self::Present => "VERIFIED_STATE_PRESENT",
+            Self::Directory => "VERIFIED_STATE_DIRECTORY",
+            Self::Special => "VERIFIED_STATE_SPECIAL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERIFIED_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERIFIED_STATE_ABSENT" => Some(Self::Absent),
+            "VERIFIED_STATE_PRESENT" => Some(Self::Present),
+            "VERIFIED_STATE_DIRECTORY" => Some(Self::Directory),
+            "VERIFIED_STATE_SPECIAL" => Some(Self::Special),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ExportPart {
+    Unspecified = 0,
+    Patch = 1,
+    Pack = 2,
+    /// Content of the change announced last.
+    Content = 3,
+}
+impl ExportPart {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "EXPORT_PART_UNSPECIFIED",
+            Self::Patch => "EXPORT_PART_PATCH",
+            Self::Pack => "EXPORT_PART_PACK",
+            Self::Content => "EXPORT_PART_CONTENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "EXPORT_PART_UNSPECIFIED" => Some(Self::Unspecified),
+            "EXPORT_PART_PATCH" => Some(Self::Patch),
+            "EXPORT_PART_PACK" => Some(Self::Pack),
+            "EXPORT_PART_CONTENT" => Some(Self::Content),
             _ => None,
         }
     }

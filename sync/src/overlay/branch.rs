@@ -70,6 +70,7 @@ pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Re
         skipped_untracked: 0,
         deleted: Vec::new(),
         nested_repositories: Vec::new(),
+        began: SystemTime::now(),
         git: Arc::new(git),
         source: Source::Objects(Arc::new(tree)),
         repository: opened.repository,

@@ -59,6 +59,8 @@ pub struct GuestGit {
     /// The commit's parents, so that `git show` says what it says on the host, and what the index names
     /// beyond the commit's tree; missing objects that git does without are left out.
     pub objects: Vec<ObjectId>,
+    /// Blobs of all stages of the index, sorted.
+    pub blobs: Vec<ObjectId>,
     /// Name of the set of all objects.
     pub object_set: [u8; 32],
     /// The configuration files.
@@ -103,19 +105,34 @@ fn branch_ref(branch: &str) -> Result<String, OverlayError> {
     }
 }
 
-/// The commit's tree as an index, to look paths up.
+/// The commit's tree, to look paths up.
+pub enum HeadTree {
+    /// No commit yet.
+    Absent,
+    /// The index says of itself that it is this tree: nothing is staged.
+    SameAsIndex,
+    /// As an index.
+    Other(Box<gix::index::File>),
+}
+
+/// Reads it, unless the index has it already.
 ///
 /// # Errors
 /// [`OverlayError::Git`].
 pub fn head_tree(
     repository: &gix::Repository,
     commit: Option<ObjectId>,
-) -> Result<Option<gix::index::File>, OverlayError> {
-    let Some(commit) = commit else { return Ok(None) };
+    index: &gix::index::State,
+) -> Result<HeadTree, OverlayError> {
+    let Some(commit) = commit else { return Ok(HeadTree::Absent) };
     let failed =
         |source| OverlayError::Git { action: "read the tree of HEAD", path: repository.git_dir().to_owned(), source };
     let tree = repository.find_commit(commit).and_then(|commit| Ok(commit.tree_id()?.detach())).map_err(failed)?;
-    Ok(Some(repository.index_from_tree(&tree).map_err(failed)?))
+    // git invalidates the tree it remembers for a directory with every change of an entry below it.
+    if index.tree().is_some_and(|root| root.num_entries.is_some() && root.id == tree) {
+        return Ok(HeadTree::SameAsIndex);
+    }
+    Ok(HeadTree::Other(Box::new(repository.index_from_tree(&tree).map_err(failed)?)))
 }
 
 /// Collects the rest.
@@ -139,7 +156,7 @@ pub fn assemble(
 ) -> Result<GuestGit, OverlayError> {
     let failed =
         |source| OverlayError::Git { action: "read the commit", path: repository.git_dir().to_owned(), source };
-    let mut objects = index_objects(repository, index);
+    let (blobs, mut objects) = index_objects(repository, index);
     let mut shallow = Vec::new();
     if let Some(id) = at.commit {
         let parents = parents(repository, id).map_err(failed)?;
@@ -158,7 +175,7 @@ pub fn assemble(
     }
     let mut name = blake3::Hasher::new();
     name.update(at.commit.as_ref().map_or(&[][..], |id| id.as_slice()));
-    for id in &objects {
+    for id in blobs.iter().chain(&objects) {
         name.update(id.as_slice());
     }
     Ok(GuestGit {
@@ -166,6 +183,7 @@ pub fn assemble(
         commit: at.commit,
         shallow,
         objects,
+        blobs,
         object_set: *name.finalize().as_bytes(),
         config: config::collect(repository),
         index: rendered,
@@ -183,24 +201,23 @@ fn can_send(repository: &gix::Repository, parents: &[ObjectId]) -> bool {
     !partial && parents.iter().all(|id| repository.has_object(id))
 }
 
-/// Blobs of all stages and the trees the index remembers, sorted.
-fn index_objects(repository: &gix::Repository, index: &gix::index::State) -> Vec<ObjectId> {
+/// Blobs of all stages, and the trees the index remembers; both sorted.
+fn index_objects(repository: &gix::Repository, index: &gix::index::State) -> (Vec<ObjectId>, Vec<ObjectId>) {
     let empty_blob = ObjectId::empty_blob(repository.object_hash());
-    let mut ids: BTreeSet<ObjectId> = index
-        .entries()
-        .iter()
-        .filter(|entry| entry.mode != Mode::COMMIT)
-        .map(|entry| entry.id)
-        // git knows the empty blob without having it.
-        .filter(|id| *id != empty_blob || repository.has_object(id))
-        .collect();
+    let mut blobs: Vec<ObjectId> =
+        index.entries().iter().filter(|entry| entry.mode != Mode::COMMIT).map(|entry| entry.id).collect();
+    blobs.sort_unstable();
+    blobs.dedup();
+    // git knows the empty blob without having it.
+    blobs.retain(|id| *id != empty_blob || repository.has_object(id));
+    let mut remembered = BTreeSet::new();
     let mut trees: Vec<&Tree> = index.tree().into_iter().collect();
     while let Some(tree) = trees.pop() {
         // Remembered trees of commits that are gone need not exist; git makes them again.
         if tree.num_entries.is_some() && repository.has_object(tree.id) {
-            ids.insert(tree.id);
+            remembered.insert(tree.id);
         }
         trees.extend(&tree.children);
     }
-    ids.into_iter().collect()
+    (blobs, remembered.into_iter().collect())
 }

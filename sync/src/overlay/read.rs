@@ -8,6 +8,7 @@ use gix::hash::ObjectId;
 use rustix::fs::FileType;
 
 use super::OverlayError;
+use super::memory::{Identity, Remembered};
 use crate::dir::{Dir, Stamp, is_absent};
 use crate::entry::{EntryKind, Mtime};
 use crate::path::TreePath;
@@ -39,6 +40,10 @@ pub struct Reading {
     pub blob: Option<ObjectId>,
     /// The lstat it belongs to.
     pub stat: gix::index::entry::Stat,
+    /// The same, exactly.
+    pub identity: Identity,
+    /// It was not read this time.
+    pub remembered: bool,
 }
 
 /// Whether the git blob name is wanted as well.
@@ -87,10 +92,39 @@ pub fn read(
         if let (Some((size, digest, blob)), true) = (read, after == Some(before))
             && let Some(kind) = before.kind()
         {
-            return Ok(Found::Content(Reading { kind, size, digest, mtime: before.mtime, blob, stat: index_stat }));
+            let identity = Identity::from_stat(&stat);
+            let mtime = before.mtime;
+            let reading = Reading { kind, size, digest, mtime, blob, stat: index_stat, identity, remembered: false };
+            return Ok(Found::Content(reading));
         }
     }
     Err(OverlayError::Changing { path: path.clone() })
+}
+
+/// What the entry is according to an earlier reading; `None` if only reading it again can tell.
+pub fn recall(
+    stat: &rustix::fs::Stat,
+    known: impl FnOnce(&Identity) -> Option<Remembered>,
+    blob: impl Fn(&gix::index::entry::Stat) -> BlobName,
+) -> Option<Reading> {
+    let stamp = Stamp::from_stat(stat);
+    let kind = stamp.kind()?;
+    let identity = Identity::from_stat(stat);
+    let known = known(&identity)?;
+    let index_stat = index_stat(stat);
+    if blob(&index_stat) == BlobName::Raw && known.blob.is_none() {
+        return None;
+    }
+    Some(Reading {
+        kind,
+        size: stamp.size,
+        digest: known.digest,
+        mtime: stamp.mtime,
+        blob: known.blob,
+        stat: index_stat,
+        identity,
+        remembered: true,
+    })
 }
 
 type Hashed = (u64, blake3::Hash, Option<ObjectId>);

@@ -10,7 +10,9 @@ use std::thread;
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 
 use super::OverlayError;
-use super::read::{BlobName, Found, Reading, read};
+use super::git::HeadTree;
+use super::memory::{Cursor, Memory, Recorder};
+use super::read::{BlobName, Found, Reading, read, recall};
 use crate::dir::{Dir, Walker, is_absent};
 use crate::entry::{Entry, EntryKind, Reason};
 use crate::path::TreePath;
@@ -62,8 +64,10 @@ const STRICT: stat::Options = stat::Options { trust_ctime: true, check_stat: tru
 pub fn tracked(
     root: &Path,
     index: &gix::index::State,
-    head: Option<&gix::index::State>,
+    head: &HeadTree,
+    remember: (&Memory, &mut Recorder),
 ) -> Result<Tracked, OverlayError> {
+    let (memory, recorder) = remember;
     let mut candidates: Vec<Candidate> = Vec::with_capacity(index.entries().len());
     let timestamp = index.timestamp();
     for (position, entry) in index.entries().iter().enumerate() {
@@ -82,19 +86,25 @@ pub fn tracked(
             id: entry.id,
             racy: entry.stat.is_racy(timestamp, STRICT),
         });
-        let in_head = head.and_then(|head| head.entry_by_path(bytes));
-        let head_matches = in_head.is_some_and(|other| other.id == entry.id && other.mode == entry.mode);
+        let (in_head, head_matches) = match head {
+            HeadTree::SameAsIndex => (true, true),
+            HeadTree::Absent => (false, false),
+            HeadTree::Other(head) => match head.entry_by_path(bytes) {
+                Some(other) => (true, other.id == entry.id && other.mode == entry.mode),
+                None => (false, false),
+            },
+        };
         candidates.push(Candidate {
             path,
             position,
             expected,
-            in_head: in_head.is_some(),
+            in_head,
             head_matches,
             outside_sparse: entry.flags.contains(Flags::SKIP_WORKTREE),
         });
     }
-    let readings = in_parallel(root, &candidates, |walker, candidate| {
-        read_at(walker, &candidate.path, |stat| match &candidate.expected {
+    let readings = in_parallel((root, memory), &candidates, |reader, candidate| {
+        reader.read(&candidate.path, |stat| match &candidate.expected {
             Some(expected) if expected.racy || !expected.stat.matches(stat, STRICT) => BlobName::Raw,
             _ => BlobName::Skip,
         })
@@ -112,6 +122,7 @@ pub fn tracked(
                     _ => Reason::Modified,
                 };
                 tracked.stats.push((candidate.position, fresh));
+                recorder.push(candidate.path.as_bytes(), &reading);
                 tracked.entries.push(entry(candidate.path, &reading, reason));
             }
         }
@@ -124,7 +135,8 @@ pub fn tracked(
 /// # Errors
 /// The first [`OverlayError`] in path order.
 pub fn untracked(root: &Path, paths: Vec<TreePath>) -> Result<Vec<Entry>, OverlayError> {
-    let readings = in_parallel(root, &paths, |walker, path| read_at(walker, path, |_| BlobName::Skip))?;
+    let memory = Memory::default();
+    let readings = in_parallel((root, &memory), &paths, |reader, path| reader.read(path, |_| BlobName::Skip))?;
     let found = paths.into_iter().zip(readings).filter_map(|(path, found)| match found {
         Found::Content(reading) => Some(entry(path, &reading, Reason::Untracked)),
         Found::Absent => None,
@@ -151,12 +163,24 @@ fn judge(expected: Option<&Expected>, reading: &Reading) -> FreshStat {
     }
 }
 
-fn read_at(walker: &mut Walker, path: &TreePath, blob: impl Fn(&Stat) -> BlobName) -> Result<Found, OverlayError> {
-    match walker.parent(path) {
-        Ok((dir, name)) => read(dir, name, path, blob),
-        Err(error) if is_absent(&error) => Ok(Found::Absent),
-        Err(source) => {
-            Err(OverlayError::Io { action: "open the directory of", path: path.as_bytes().to_vec(), source })
+/// One thread's way through the tree and the memory.
+struct Reader<'a> {
+    walker: Walker,
+    cursor: Cursor<'a>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, path: &TreePath, blob: impl Fn(&Stat) -> BlobName) -> Result<Found, OverlayError> {
+        let io = |action| move |source| OverlayError::Io { action, path: path.as_bytes().to_vec(), source };
+        let (dir, name) = match self.walker.parent(path) {
+            Ok(found) => found,
+            Err(error) if is_absent(&error) => return Ok(Found::Absent),
+            Err(source) => return Err(io("open the directory of")(source)),
+        };
+        let Some(stat) = dir.stat(name).map_err(io("look at"))? else { return Ok(Found::Absent) };
+        match recall(&stat, |identity| self.cursor.get(path.as_bytes(), identity), &blob) {
+            Some(reading) => Ok(Found::Content(reading)),
+            None => read(dir, name, path, blob),
         }
     }
 }
@@ -166,9 +190,9 @@ type Numbered<T> = (usize, T);
 
 /// Runs `work` over neighbouring items on each core; results come back in order.
 fn in_parallel<T: Sync, R: Send>(
-    root: &Path,
+    (root, memory): (&Path, &Memory),
     items: &[T],
-    work: impl Fn(&mut Walker, &T) -> Result<R, OverlayError> + Sync,
+    work: impl Fn(&mut Reader<'_>, &T) -> Result<R, OverlayError> + Sync,
 ) -> Result<Vec<R>, OverlayError> {
     let open =
         || Dir::open_root(root).map_err(|source| OverlayError::Io { action: "open", path: b".".to_vec(), source });
@@ -178,12 +202,13 @@ fn in_parallel<T: Sync, R: Send>(
     let chunks: Vec<&[T]> = items.chunks(chunk).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let run = || -> Result<Vec<Numbered<Vec<R>>>, Numbered<OverlayError>> {
-        let mut walker = Walker::new(open().map_err(|error| (0, error))?);
+        let walker = Walker::new(open().map_err(|error| (0, error))?);
+        let mut reader = Reader { walker, cursor: Cursor::new(memory) };
         let mut done = Vec::new();
         loop {
             let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let Some(part) = chunks.get(number) else { return Ok(done) };
-            let results: Result<Vec<R>, _> = part.iter().map(|item| work(&mut walker, item)).collect();
+            let results: Result<Vec<R>, _> = part.iter().map(|item| work(&mut reader, item)).collect();
             done.push((number, results.map_err(|error| (number, error))?));
         }
     };

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{Chunk, FileBatch, FileData, FileEnd, FileStart, FileVanished, WireEntry};
@@ -18,6 +18,7 @@ use crate::dir::{Dir, Stamp, Walker, is_absent};
 use crate::entry::{Entry, EntryKind};
 use crate::frames::{BATCH, CHUNK};
 use crate::overlay::branch::Checkout;
+use crate::overlay::memory::is_past;
 use crate::overlay::{Overlay, OverlayError, Source};
 use crate::wire::wire_kind;
 
@@ -31,7 +32,7 @@ type Changed = Vec<(u32, Option<Entry>)>;
 /// Sends everything needed.
 pub fn send(overlay: &Overlay, needed: &[(u32, Entry)], out: &mpsc::Sender<Outgoing>) -> Result<Changed, PrepareError> {
     let content = |source| PrepareError::Content { source };
-    let mut sender = Sender { out, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
+    let mut sender = Sender { out, began: overlay.began, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
     match &overlay.source {
         Source::Worktree => {
             let root = Dir::open_root(&overlay.root)
@@ -55,6 +56,8 @@ pub fn send(overlay: &Overlay, needed: &[(u32, Entry)], out: &mpsc::Sender<Outgo
 
 struct Sender<'a> {
     out: &'a mpsc::Sender<Outgoing>,
+    /// When the planned entries began to be read.
+    began: SystemTime,
     batch: Vec<FileData>,
     batch_bytes: usize,
     changed: Changed,
@@ -65,7 +68,11 @@ struct Place<'a> {
     dir: &'a Dir,
     name: &'a [u8],
     before: Stamp,
+    digest: Option<blake3::Hash>,
 }
+
+/// Position in the manifest, the entry as it is, its digest if it need not be computed.
+type Now = (u32, Entry, Option<blake3::Hash>);
 
 /// The outcome of one attempt.
 enum Attempt {
@@ -107,9 +114,10 @@ impl Sender<'_> {
             };
         };
         let now = Entry { kind, size: before.size, mtime: before.mtime, ..entry.clone() };
+        let digest = self.known_digest(before, entry);
         if kind == EntryKind::Symlink {
             let Ok(target) = dir.read_link(name) else { return Ok(Attempt::Unstable) };
-            return self.if_stable(dir, name, before, |sender| sender.small(index, now, entry, target));
+            return self.if_stable(dir, name, before, |sender| sender.small((index, now, digest), entry, target));
         }
         let file = match dir.open_file(name) {
             Ok(file) => file,
@@ -117,11 +125,11 @@ impl Sender<'_> {
             Err(source) => return Err(failed("read")(source)),
         };
         if before.size > CHUNK as u64 {
-            return self.large(&Place { dir, name, before }, file, index, entry);
+            return self.large(&Place { dir, name, before, digest }, file, index, entry);
         }
         let mut data = Vec::with_capacity(CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK)) + 1);
         file.take(before.size + 1).read_to_end(&mut data).map_err(failed("read"))?;
-        self.if_stable(dir, name, before, |sender| sender.small(index, now, entry, data))
+        self.if_stable(dir, name, before, |sender| sender.small((index, now, digest), entry, data))
     }
 
     fn if_stable(
@@ -137,11 +145,17 @@ impl Sender<'_> {
         }
     }
 
-    fn small(&mut self, index: u32, now: Entry, planned: &Entry, data: Vec<u8>) -> Result<Attempt, PrepareError> {
+    /// The planned digest, if nothing can have been written since it was computed. The receiver checks it as well.
+    fn known_digest(&self, before: Stamp, planned: &Entry) -> Option<blake3::Hash> {
+        let same = before.kind() == Some(planned.kind) && before.size == planned.size && before.mtime == planned.mtime;
+        (same && is_past(before.ctime, self.began)).then_some(planned.digest)
+    }
+
+    fn small(&mut self, (index, now, digest): Now, planned: &Entry, data: Vec<u8>) -> Result<Attempt, PrepareError> {
         if now.size != data.len() as u64 {
             return Ok(Attempt::Unstable);
         }
-        let now = Entry { digest: blake3::hash(&data), ..now };
+        let now = Entry { digest: digest.unwrap_or_else(|| blake3::hash(&data)), ..now };
         self.note(index, &now, planned);
         self.batch_bytes += data.len();
         self.batch.push(FileData { index, entry: Some(WireEntry::from(&now)), data });
@@ -173,7 +187,9 @@ impl Sender<'_> {
                 break;
             }
             sent += count as u64;
-            hasher.update(&data);
+            if place.digest.is_none() {
+                hasher.update(&data);
+            }
             hand_over(self.out, outgoing(Request::Chunk(Chunk { data }), 0, count as u64))?;
             if sent > before.size {
                 break;
@@ -185,7 +201,8 @@ impl Sender<'_> {
             hand_over(self.out, Outgoing { more_bytes: sent, ..outgoing(end, 0, 0) })?;
             return Ok(Attempt::Unstable);
         }
-        let now = Entry { kind, size: sent, digest: hasher.finalize(), mtime: before.mtime, ..planned.clone() };
+        let digest = place.digest.unwrap_or_else(|| hasher.finalize());
+        let now = Entry { kind, size: sent, digest, mtime: before.mtime, ..planned.clone() };
         self.end(index, &now, planned)?;
         Ok(Attempt::Sent)
     }
@@ -194,7 +211,7 @@ impl Sender<'_> {
         let data = checkout.content(&entry.path, entry.kind).map_err(|source| PrepareError::Content { source })?;
         if data.len() <= CHUNK {
             let now = Entry { size: data.len() as u64, ..entry.clone() };
-            return self.small(index, now, entry, data).map(|_| ());
+            return self.small((index, now, None), entry, data).map(|_| ());
         }
         self.start(index, entry.kind)?;
         for chunk in data.chunks(CHUNK) {

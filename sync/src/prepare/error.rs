@@ -120,6 +120,7 @@ impl Classified for PrepareError {
             Self::Guest { class, .. } => match class {
                 FailureClass::Occupied | FailureClass::Busy | FailureClass::Version => Kind::Conflict,
                 FailureClass::Protocol => Kind::Internal,
+                FailureClass::NotFound => Kind::NotFound,
                 FailureClass::NoSpace
                 | FailureClass::ReadOnly
                 | FailureClass::Permission
@@ -153,6 +154,9 @@ impl Classified for PrepareError {
                     vec!["Choose another directory in the guest with `--guest-path`.".into()]
                 }
                 FailureClass::Busy => vec!["Wait for the other transfer; see it with `banger vm list`.".into()],
+                FailureClass::NotFound => vec![
+                    "See what is there with `banger vm exec VM -- git log`, or put a workspace there with `banger vm workspace prepare VM`.".into(),
+                ],
                 FailureClass::ReadOnly
                 | FailureClass::Permission
                 | FailureClass::Version

@@ -3,12 +3,12 @@
 use banger_proto::frame::{FrameBuffer, frame};
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{SyncReply, SyncRequest};
+use banger_proto::guest::v1::{SyncHello, SyncPurpose, SyncReply, SyncRequest, Welcome};
 use bytes::Bytes;
 
 use super::PrepareError;
 use super::error::printable;
-use crate::frames::{FRAME_LIMIT, PREAMBLE};
+use crate::frames::{FRAME_LIMIT, PREAMBLE, VERSION};
 use crate::ssh::{Connection, ExitStatus, SessionError, SessionEvent, SessionReader, SessionWriter};
 
 /// How much of its standard error is kept.
@@ -32,6 +32,21 @@ impl Link {
         let mut incoming = Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() };
         incoming.preamble().await?;
         Ok(Self { writer, incoming })
+    }
+
+    /// Opens it and exchanges greetings.
+    pub async fn greet(
+        connection: &Connection,
+        command: &str,
+        purpose: SyncPurpose,
+    ) -> Result<(Self, Welcome), PrepareError> {
+        let mut link = Self::open(connection, command).await?;
+        link.send(&Request::Hello(SyncHello { version: VERSION, purpose: purpose.into() })).await?;
+        match link.reply().await? {
+            Reply::Welcome(welcome) if welcome.version == VERSION => Ok((link, welcome)),
+            Reply::Welcome(welcome) => Err(PrepareError::Version { theirs: welcome.version }),
+            _ => Err(PrepareError::Unexpected { expected: "a greeting" }),
+        }
     }
 
     pub async fn send(&mut self, request: &Request) -> Result<(), PrepareError> {

@@ -1,8 +1,6 @@
 //! Decides which git files the receiver lacks and sends them: objects first, `HEAD` last.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom};
-use std::thread::JoinHandle;
+use std::io::{self, Read, Write};
 
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{Chunk, Finish, GitFileEnd, GitFileStart, GitRole, Welcome};
@@ -15,7 +13,7 @@ use crate::entry::Mtime;
 use crate::frames::CHUNK;
 use crate::overlay::config::push_value;
 use crate::overlay::{GuestGit, GuestHead};
-use crate::pack::{PackPlan, WrittenPack, write_pack};
+use crate::pack::{PackPlan, write_pack};
 
 /// How many of the guest's commits are worth leaving out; more only cost time.
 const KNOWN_COMMITS: usize = 32;
@@ -37,9 +35,6 @@ pub struct Metadata {
     moved: bool,
 }
 
-/// A pack being written on another thread.
-pub type Packing = JoinHandle<Result<Option<(WrittenPack, File)>, PrepareError>>;
-
 impl Metadata {
     /// Compares what the guest should have with what it was told to have.
     pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Self {
@@ -47,6 +42,7 @@ impl Metadata {
         let pack = (!has_set && !welcome.git_moved).then(|| PackPlan {
             commit: git.commit,
             objects: git.objects.clone(),
+            blobs: git.blobs.clone(),
             known: welcome
                 .commits
                 .iter()
@@ -72,34 +68,10 @@ impl Metadata {
         }
     }
 
-    /// Writes the pack, if one is needed, into an unnamed temporary file.
-    pub fn start_pack(&self, repository: &gix::ThreadSafeRepository) -> Option<Packing> {
-        let plan = self.pack.clone()?;
-        let repository = repository.clone();
-        Some(std::thread::spawn(move || {
-            let failed = |source| PrepareError::Temporary { source };
-            let mut file = tempfile::tempfile().map_err(failed)?;
-            let out = BufWriter::with_capacity(CHUNK, &mut file);
-            let written = write_pack(&repository.to_thread_local(), &plan, out);
-            match written.map_err(|source| PrepareError::Pack { source })? {
-                Some(pack) => {
-                    file.seek(SeekFrom::Start(0)).map_err(failed)?;
-                    Ok(Some((pack, file)))
-                }
-                None => Ok(None),
-            }
-        }))
-    }
-
     /// Sends everything.
-    pub fn send(&self, packing: Option<Packing>, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
-        if let Some(packing) = packing {
-            let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            if let Some((pack, file)) = packed {
-                let name = pack.name.to_string();
-                send_file(out, GitRole::Pack, &name, file)?;
-                send_file(out, GitRole::PackIndex, &name, &pack.index[..])?;
-            }
+    pub fn send(&self, repository: &gix::Repository, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
+        if let Some(plan) = &self.pack {
+            send_pack(repository, plan, out)?;
         }
         for piece in &self.pieces {
             start(out, piece.role, &piece.name)?;
@@ -162,6 +134,70 @@ fn pieces(git: &GuestGit, guest_path: &str) -> Vec<Piece> {
     }
     pieces.push(piece(GitRole::Head, git.head.render().as_bytes()));
     pieces
+}
+
+/// Sends the pack as it is made; nothing of it is kept here.
+fn send_pack(repository: &gix::Repository, plan: &PackPlan, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
+    let name = pack_name()?;
+    let mut frames = PackFrames { out, name: &name, hasher: blake3::Hasher::new(), chunk: Vec::new(), started: false };
+    let written = write_pack(repository, plan, &mut frames);
+    let Some(pack) = written.map_err(|source| PrepareError::Pack { source })? else { return Ok(()) };
+    frames.hand_over_chunk()?;
+    end(out, frames.hasher.finalize(), Mtime::default())?;
+    send_file(out, GitRole::PackIndex, &name, &pack.index[..])
+}
+
+/// Nobody but git's own tools looks for the checksum in it, and it is not known until the pack is written. No two
+/// packs share a name, so an interrupted run never leaves one pack with the index of another.
+fn pack_name() -> Result<String, PrepareError> {
+    let mut bytes = [0_u8; 20];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|source| PrepareError::Temporary { source: source.into() })?;
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Collects what is written into frames.
+struct PackFrames<'a> {
+    out: &'a mpsc::Sender<Outgoing>,
+    name: &'a str,
+    hasher: blake3::Hasher,
+    chunk: Vec<u8>,
+    started: bool,
+}
+
+impl PackFrames<'_> {
+    fn hand_over_chunk(&mut self) -> Result<(), PrepareError> {
+        if !self.started {
+            start(self.out, GitRole::Pack, self.name)?;
+            self.started = true;
+        }
+        let data = std::mem::take(&mut self.chunk);
+        self.hasher.update(&data);
+        let bytes = data.len() as u64;
+        hand_over(self.out, Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data }), 0, bytes) })
+    }
+}
+
+impl Write for PackFrames<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.chunk.capacity() == 0 {
+            self.chunk.reserve_exact(CHUNK);
+        }
+        let room = CHUNK - self.chunk.len();
+        let taken = bytes.len().min(room);
+        self.chunk.extend_from_slice(&bytes[..taken]);
+        if self.chunk.len() == CHUNK {
+            self.hand_over_chunk().map_err(io::Error::other)?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn send_file(out: &mpsc::Sender<Outgoing>, role: GitRole, name: &str, from: impl Read) -> Result<(), PrepareError> {

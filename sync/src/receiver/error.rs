@@ -81,6 +81,26 @@ pub enum ReceiverError {
         /// Why not.
         source: io::Error,
     },
+    /// Nothing of ours is there.
+    #[error("there is no workspace in {}", root.display())]
+    NoWorkspace {
+        /// The root.
+        root: PathBuf,
+    },
+    /// The guest does not have what to compare with.
+    #[error("the guest does not have the commit {base}")]
+    UnknownBase {
+        /// In hexadecimal.
+        base: String,
+    },
+    /// git in the guest, or the room it needs.
+    #[error("cannot {action} the workspace")]
+    Export {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// Something beneath it.
     #[error("cannot {action} {} in the guest", render(path))]
     Io {
@@ -115,6 +135,9 @@ impl ReceiverError {
             Self::Occupied { .. } => FailureClass::Occupied,
             Self::Busy { .. } => FailureClass::Busy,
             Self::State { .. } => FailureClass::Io,
+            Self::NoWorkspace { .. } | Self::UnknownBase { .. } => FailureClass::NotFound,
+            Self::Export { source, .. } if source.kind() == io::ErrorKind::NotFound => FailureClass::NotFound,
+            Self::Export { source, .. } => class_of_io(source),
             Self::Root { source, .. } | Self::Io { source, .. } => class_of_io(source),
         };
         let mut chain = vec![self.to_string()];
@@ -130,9 +153,13 @@ impl ReceiverError {
 impl Classified for ReceiverError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Stream { .. } | Self::HostGone | Self::State { .. } | Self::Root { .. } | Self::Io { .. } => {
-                Kind::Failed
-            }
+            Self::Stream { .. }
+            | Self::HostGone
+            | Self::State { .. }
+            | Self::Export { .. }
+            | Self::Root { .. }
+            | Self::Io { .. } => Kind::Failed,
+            Self::NoWorkspace { .. } | Self::UnknownBase { .. } => Kind::NotFound,
             Self::Version { .. } | Self::Occupied { .. } | Self::Busy { .. } => Kind::Conflict,
             Self::Unexpected { .. } | Self::Manifest { .. } | Self::Entry { .. } | Self::Content { .. } => {
                 Kind::Internal

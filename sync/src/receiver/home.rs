@@ -99,6 +99,39 @@ impl Home {
         Ok(home)
     }
 
+    /// Opens what an earlier run made and changes nothing.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn open_existing(path: &Path) -> Result<Self, ReceiverError> {
+        let missing = || ReceiverError::NoWorkspace { root: path.to_owned() };
+        let root = Dir::open_root(path).map_err(|_| missing())?;
+        let git = root.open_dir(b".git").map_err(|_| missing())?;
+        let memory = git.open_dir(b"banger").map_err(|_| missing())?;
+        let failed = |action| move |source| ReceiverError::Root { action, root: path.to_owned(), source };
+        let Some(lock) = take_lock(&memory).map_err(failed("lock"))? else {
+            return Err(ReceiverError::Busy { root: path.to_owned() });
+        };
+        let mut home = Self {
+            path: path.to_owned(),
+            root,
+            git,
+            memory,
+            state: SyncState::default(),
+            known: HashMap::new(),
+            pending: HashMap::new(),
+            fresh: false,
+            _lock: lock,
+        };
+        home.load()?;
+        Ok(home)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Every content of ours `path` may have, `None` standing for absent.
     pub fn bases(&self, path: &TreePath) -> Vec<Option<Content>> {
         let mut bases = vec![self.known.get(path).map(|known| known.entry.content())];
@@ -173,7 +206,7 @@ impl Home {
             .map_err(ReceiverError::in_git("clear", "banger"))
     }
 
-    fn replace(&self, name: &[u8], bytes: &[u8]) -> Result<(), ReceiverError> {
+    pub(super) fn replace(&self, name: &[u8], bytes: &[u8]) -> Result<(), ReceiverError> {
         let written = (|| {
             self.memory.remove_file(b"new")?;
             self.memory.create_file(b"new", 0o600)?.write_all(bytes)?;
@@ -215,7 +248,7 @@ impl Home {
         Ok(())
     }
 
-    fn read(&self, name: &[u8]) -> Result<Option<Vec<u8>>, ReceiverError> {
+    pub(super) fn read(&self, name: &[u8]) -> Result<Option<Vec<u8>>, ReceiverError> {
         let mut bytes = Vec::new();
         match self.memory.open_file(name) {
             Ok(file) => {

@@ -53,7 +53,7 @@ fn send(root: &Path, requests: &[Request]) -> (Result<(), ReceiverError>, Vec<Re
 }
 
 fn hello() -> Request {
-    Request::Hello(SyncHello { version: VERSION })
+    Request::Hello(SyncHello { version: VERSION, ..SyncHello::default() })
 }
 
 fn wire(path: &[u8], kind: WireKind, content: &[u8]) -> WireEntry {
@@ -241,7 +241,7 @@ fn messages_out_of_place_are_refused() {
     let other = file(b"b", b"x");
     for (why, requests) in [
         ("no greeting", listed.to_vec()),
-        ("another version", vec![Request::Hello(SyncHello { version: 99 })]),
+        ("another version", vec![Request::Hello(SyncHello { version: 99, ..SyncHello::default() })]),
         ("a second greeting", after_manifest(vec![hello()])),
         ("an index out of range", after_manifest(vec![batch(7, &entry, b"x")])),
         ("another path at the index", after_manifest(vec![batch(0, &other, b"x")])),

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod crash;
+mod export;
+mod hostile;
 mod overlay;
 mod prepare;
 mod repo;
@@ -9,3 +12,4 @@ mod resume;
 mod scenarios;
 mod ssh;
 mod sshd;
+mod verify;

@@ -1,25 +1,24 @@
 //! `banger vm exec`.
 
-use banger_proto::v1::Vm;
+use banger_proto::v1::{GetVmRequest, Vm};
 use clap::Args;
 
 use crate::args::GuestPath;
 use crate::context::Context;
-use crate::error::CommandResult;
+use crate::error::{CliError, CommandResult, OrFail as _};
 use crate::interrupt::Interrupts;
-use crate::run::attach::{Attach, attach};
+use crate::run::attach::{Attach, attach, require_running};
+use crate::run::{reach, workspace};
 use crate::session::Terminal;
 use crate::session::command_line::{HOME, command};
-use crate::ui::Ui;
-use crate::{git, view};
 
 /// Run a command in a VM's workspace
 ///
 ///     banger vm exec box -- make test
 ///
 /// Runs where the last `vm run` or `vm workspace prepare` put the repository, else in /root. stdin, stdout, stderr and
-/// the exit status are passed through exactly. Warns if your repository has moved to another commit since; bring the
-/// guest up to date with `banger vm workspace prepare box`.
+/// the exit status are passed through exactly. Warns if your repository is not what was prepared any more, file by file;
+/// --auto-prepare brings the guest up to date first.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct ExecArgs {
@@ -32,6 +31,9 @@ pub struct ExecArgs {
     /// Directory to run it in [default: the workspace, else /root]
     #[arg(long, value_name = "PATH")]
     pub guest_path: Option<GuestPath>,
+    /// First bring the workspace up to date with your repository
+    #[arg(long)]
+    pub auto_prepare: bool,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -44,13 +46,61 @@ pub struct ExecArgs {
 pub async fn run(context: &Context, args: ExecArgs) -> CommandResult {
     let mut interrupts = Interrupts::install()?;
     let terminal = if args.tty { Terminal::Ours } else { Terminal::None };
+    if args.auto_prepare {
+        interrupts.guard("preparing the workspace", prepare(context, &args)).await?;
+    } else {
+        interrupts.guard("comparing the workspace", warn_if_different(context, &args.vm)).await?;
+    }
     let request = Attach { reference: args.vm, terminal, interactive: false };
     attach(context, &mut interrupts, request, |vm| {
-        warn_if_moved(&context.ui, vm);
         let directory = directory(args.guest_path.as_ref(), vm);
         Some(command(&directory, &args.command))
     })
     .await
+}
+
+/// Brings the guest up to date, as the last prepare did.
+async fn prepare(context: &Context, args: &ExecArgs) -> Result<(), CliError> {
+    let client = context.client().await?;
+    let vm = client.vms().get(GetVmRequest { reference: args.vm.clone() }).await.or_fail()?.into_inner();
+    require_running(&vm)?;
+    let plan = workspace::plan_again(context, &vm, None, None)?;
+    let overlay = workspace::observe(context, &plan).await?;
+    let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
+    let destination = workspace::Destination {
+        client: &client,
+        connection: &connection,
+        vm: &vm,
+        guest_path: &plan.guest_path,
+        options: &plan.options,
+    };
+    let prepared = workspace::prepare(context, &overlay, destination).await;
+    connection.close().await;
+    context.ui.status(&prepared?.line());
+    Ok(())
+}
+
+/// The result belongs to the tree that was prepared, not to what the user may be looking at.
+async fn warn_if_different(context: &Context, reference: &str) -> Result<(), CliError> {
+    let client = context.client().await?;
+    let vm = client.vms().get(GetVmRequest { reference: reference.to_owned() }).await.or_fail()?.into_inner();
+    let Some(workspace) = &vm.workspace else { return Ok(()) };
+    let Ok(plan) = workspace::plan_again(context, &vm, None, None) else { return Ok(()) };
+    // A repository that is gone or cannot be read is no reason not to run something in the guest.
+    let Ok(overlay) = workspace::observe_quietly(context, &plan).await else { return Ok(()) };
+    let here = overlay.tree_digest().to_string();
+    if here != workspace.tree_digest {
+        let short = |digest: &str| digest.get(..15).unwrap_or(digest).to_owned();
+        context.ui.warn(&format!(
+            "the workspace was prepared from the tree {}, but {} is at {} now; update it with \
+             `banger vm workspace prepare {}`, or use --auto-prepare",
+            short(&workspace.tree_digest),
+            plan.path.display(),
+            short(&here),
+            vm.name
+        ));
+    }
+    Ok(())
 }
 
 fn directory(named: Option<&GuestPath>, vm: &Vm) -> String {
@@ -58,24 +108,6 @@ fn directory(named: Option<&GuestPath>, vm: &Vm) -> String {
         (Some(path), _) => path.as_str().to_owned(),
         (None, Some(workspace)) => String::from_utf8_lossy(&workspace.guest_path).into_owned(),
         (None, None) => HOME.to_owned(),
-    }
-}
-
-/// The result belongs to the recorded commit, not to what the user may be looking at.
-fn warn_if_moved(ui: &Ui, vm: &Vm) {
-    use std::os::unix::ffi::OsStrExt as _;
-    let Some(workspace) = &vm.workspace else { return };
-    let source = std::path::Path::new(std::ffi::OsStr::from_bytes(&workspace.source_path));
-    let Some(now) = git::head_commit(source) else { return };
-    if view::non_empty(&workspace.head_commit).is_some_and(|then| then != now) {
-        let short = |commit: &str| commit.get(..12).unwrap_or(commit).to_owned();
-        ui.warn(&format!(
-            "the workspace is at {}, but {} is at {} now; update it with `banger vm workspace prepare {}`",
-            short(&workspace.head_commit),
-            source.display(),
-            short(&now),
-            vm.name
-        ));
     }
 }
 

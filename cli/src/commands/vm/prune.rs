@@ -19,6 +19,8 @@ use crate::view::{time, vm};
 ///     banger vm prune
 ///     banger vm prune -f
 ///
+/// VMs whose workspace has work that exists nowhere else are refused and stay, unless --discard is given.
+///
 /// Asks first, with a list; -f does not, and is needed where there is no terminal to ask on.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -26,6 +28,9 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
+    /// Delete also VMs whose workspace has, or may have, work that exists nowhere else
+    #[arg(long)]
+    pub discard: bool,
 }
 
 /// Runs it.
@@ -56,11 +61,10 @@ pub async fn run(context: &Context, args: PruneArgs) -> CommandResult {
             return Err(CliError::cancelled("nothing was deleted"));
         }
     }
-    let known_hosts = context.paths()?.known_hosts();
     // Only now: before, Ctrl-C at the question simply ends the program.
     let mut interrupts = Interrupts::install()?;
     let targets = Targets::all(candidates);
-    act_on(context, &mut interrupts, (client, targets), VERB, |work, vm| delete_one(work, vm, known_hosts.clone()))
+    act_on(context, &mut interrupts, (client, targets), VERB, |work, vm| delete_one(context, work, vm, args.discard))
         .await
 }
 

@@ -39,6 +39,7 @@ pub async fn run(context: &Context, args: RestartArgs) -> CommandResult {
             wait_timeout_seconds: 0,
         };
         async move {
+            crate::run::guest_work::forget_stop(context, &vm);
             let mut vms = work.client.vms();
             if matches!(vm.state(), VmState::Running | VmState::Booting | VmState::Stopping) {
                 work.follow(vms.stop(StopVmRequest { reference: vm.id.clone(), timeout_seconds: 0 })).await?;

@@ -47,6 +47,9 @@ pub struct RunArgs {
     /// Delete the VM when the command or shell ends, or when anything fails before
     #[arg(long)]
     pub rm: bool,
+    /// With --rm: do not keep changed and new files and commits of the guest in a file first
+    #[arg(long, requires = "rm")]
+    pub discard: bool,
     /// Leave the VM running in the background and return once it is ready
     #[arg(short, long, conflicts_with_all = ["rm", "command", "tty"])]
     pub detach: bool,
@@ -125,6 +128,7 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
         command: args.command,
         terminal: if wants_terminal { Terminal::Ours } else { Terminal::None },
         ending,
+        discard: args.discard,
     };
     crate::run::run(context, plan).await
 }

@@ -7,6 +7,7 @@ use super::targets::{Verb, on_each};
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::CommandResult;
+use crate::run::guest_work;
 
 /// Start stopped VMs
 ///
@@ -42,6 +43,7 @@ pub async fn run(context: &Context, args: StartArgs) -> CommandResult {
             wait_timeout_seconds: args.wait_timeout.unwrap_or(0),
         };
         async move {
+            guest_work::forget_stop(context, &vm);
             let mut vms = work.client.vms();
             work.follow(vms.start(request)).await?;
             context.remember_host_key(&vm);

@@ -6,6 +6,7 @@ use clap::Args;
 use super::targets::{Verb, on_each};
 use crate::context::Context;
 use crate::error::CommandResult;
+use crate::run::guest_work;
 
 /// Shut VMs down cleanly
 ///
@@ -31,8 +32,9 @@ pub struct StopArgs {
 pub async fn run(context: &Context, args: StopArgs) -> CommandResult {
     let verb = Verb { done: "stopped", doing: "stopping VMs" };
     on_each(context, &args.vms, verb, |work, vm| {
-        let request = StopVmRequest { reference: vm.id, timeout_seconds: args.timeout.unwrap_or(0) };
+        let request = StopVmRequest { reference: vm.id.clone(), timeout_seconds: args.timeout.unwrap_or(0) };
         async move {
+            guest_work::note_before_stop(context, &work.client, &vm).await;
             let mut vms = work.client.vms();
             work.follow(vms.stop(request)).await
         }

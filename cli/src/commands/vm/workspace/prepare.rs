@@ -63,8 +63,13 @@ pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
     attach::require_running(&vm)?;
     let work = async {
         let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
-        let destination =
-            workspace::Destination { client: &client, connection: &connection, vm: &vm, guest_path: &plan.guest_path };
+        let destination = workspace::Destination {
+            client: &client,
+            connection: &connection,
+            vm: &vm,
+            guest_path: &plan.guest_path,
+            options: &plan.options,
+        };
         let prepared = workspace::prepare(context, &overlay, destination).await;
         connection.close().await;
         prepared

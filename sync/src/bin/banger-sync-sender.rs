@@ -1,0 +1,100 @@
+//! The host's half as a program of its own, for `make bench-sync`: observes a working tree and prepares it behind a
+//! real SSH server, then says on one line of JSON how long each step took and what memory it needed.
+//!
+//! `banger-sync-sender observe SOURCE [MEMORY]`, or
+//! `banger-sync-sender prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]`.
+//! Users have `banger`.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use banger_sync::overlay::{ObserveOptions, Overlay, observe_with};
+use banger_sync::prepare::{PrepareTarget, prepare_with};
+use banger_sync::quote::shell_quote;
+use banger_sync::ssh::{Connection, SshTarget};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(line) => {
+            let _ = writeln!(std::io::stdout(), "{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let mut cause: Option<&dyn Error> = Some(&*error);
+            while let Some(one) = cause {
+                let _ = writeln!(std::io::stderr(), "{one}");
+                cause = one.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
+    match words {
+        ["observe", source, memory @ ..] => {
+            let (overlay, seconds) = observed(source, memory.first().copied())?;
+            let files = overlay.manifest.entries.len();
+            Ok(format!(
+                r#"{{"observe_seconds": {seconds}, "files": {files}, "tree_digest": "{}", "peak_rss_kib": {}}}"#,
+                overlay.tree_digest(),
+                peak_rss_kib()
+            ))
+        }
+        ["prepare", address, user, host_key, identity, receiver, source, root, memory @ ..] => {
+            let target = SshTarget {
+                address: address.parse()?,
+                user: (*user).to_owned(),
+                host_key: std::fs::read_to_string(host_key)?,
+                identity: identity.into(),
+            };
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(prepared(&target, receiver, (source, memory.first().copied()), root))
+        }
+        _ => Err("usage: banger-sync-sender observe SOURCE [MEMORY] | prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]".into()),
+    }
+}
+
+fn observed(source: &str, memory: Option<&str>) -> Result<(Overlay, f64), Box<dyn Error>> {
+    let began = Instant::now();
+    let overlay = observe_with(Path::new(source), &ObserveOptions::default(), |_| memory.map(PathBuf::from))?;
+    Ok((overlay, began.elapsed().as_secs_f64()))
+}
+
+async fn prepared(
+    target: &SshTarget,
+    receiver: &str,
+    (source, memory): (&str, Option<&str>),
+    root: &str,
+) -> Result<String, Box<dyn Error>> {
+    let began = Instant::now();
+    let connection = Connection::connect(target).await?;
+    let connect = began.elapsed().as_secs_f64();
+    let (overlay, observe) = observed(source, memory)?;
+    let command = format!("{} --root {}", shell_quote(receiver), shell_quote(root));
+    let guest = PrepareTarget { guest_path: root, command: &command };
+    let began = Instant::now();
+    let prepared = prepare_with(&connection, &overlay, guest, &|_| {}).await?;
+    let prepare = began.elapsed().as_secs_f64();
+    connection.close().await;
+    Ok(format!(
+        r#"{{"connect_seconds": {connect}, "observe_seconds": {observe}, "prepare_seconds": {prepare}, "files_sent": {}, "bytes_sent": {}, "conflicts": {}, "tree_digest": "{}", "peak_rss_kib": {}}}"#,
+        prepared.files_sent,
+        prepared.bytes_sent,
+        prepared.conflicts.len(),
+        prepared.tree_digest,
+        peak_rss_kib()
+    ))
+}
+
+/// The kernel's own count; 0 where it does not say.
+fn peak_rss_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}

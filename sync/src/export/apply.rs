@@ -1,0 +1,202 @@
+//! Puts the guest's changes onto a clean working tree: all of them, or none.
+//!
+//! Contents wait beside the repository until everything has arrived and every precondition holds: nothing uncommitted
+//! or untracked, and each file still what the guest's copy started from. Only then is anything written, each file
+//! under a temporary name first. Links are never followed.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use gix::index::entry::Mode;
+
+use super::{Change, ExportError, Item};
+use crate::dir::{Dir, Replace, Walker};
+use crate::entry::{EntryKind, Reason};
+use crate::overlay::{ObserveOptions, index, observe, repository};
+use crate::path::TreePath;
+
+/// Names of files on their way start with this.
+const TEMPORARY: &[u8] = b".banger-tmp-apply";
+
+/// Changes and where their contents wait.
+pub struct Staging {
+    place: tempfile::TempDir,
+    changes: Vec<Change>,
+    open: Option<File>,
+}
+
+impl Staging {
+    /// In the repository's own directory, where nobody looks.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub fn new(worktree: &Path) -> Result<Self, ExportError> {
+        let opened = open(worktree)?;
+        let place = tempfile::Builder::new()
+            .prefix("banger-apply-")
+            .tempdir_in(opened.repository.to_thread_local().git_dir())
+            .map_err(|source| ExportError::Keep { source })?;
+        Ok(Self { place, changes: Vec::new(), open: None })
+    }
+
+    /// Takes what [`super::export`] hands over.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn take(&mut self, item: Item<'_>) -> io::Result<()> {
+        match item {
+            Item::Change(change) => {
+                self.open = match change.kind {
+                    Some(_) => Some(File::create(self.path(self.changes.len()))?),
+                    None => None,
+                };
+                self.changes.push(change);
+                Ok(())
+            }
+            Item::Content(bytes) => match &mut self.open {
+                Some(file) => file.write_all(bytes),
+                None => Err(io::Error::other("content without a file")),
+            },
+            Item::Patch(_) | Item::Pack(_) => Ok(()),
+        }
+    }
+
+    /// What arrived.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Writes everything into the working tree.
+    ///
+    /// # Errors
+    /// [`ExportError`]; before the first write unless it is [`ExportError::Write`].
+    pub fn apply(mut self, worktree: &Path) -> Result<PathBuf, ExportError> {
+        self.open = None;
+        for (number, change) in self.changes.iter().enumerate() {
+            let Some(expected) = change.digest else { continue };
+            let bytes = fs::read(self.path(number)).map_err(|source| ExportError::Keep { source })?;
+            if blake3::hash(&bytes) != expected || bytes.len() as u64 != change.size {
+                return Err(ExportError::Content { path: change.path.clone() });
+            }
+        }
+        let root = self.check(worktree)?;
+        let failed = |path: &TreePath| {
+            let path = path.clone();
+            move |source| ExportError::Write { action: "write", path, source }
+        };
+        let mut walker = Walker::new(Dir::open_root(&root).map_err(|source| ExportError::Keep { source })?);
+        // Removals first: a directory may become a file.
+        for change in self.changes.iter().filter(|change| change.kind.is_none()) {
+            remove(&mut walker, &change.path).map_err(|source| ExportError::Write {
+                action: "remove",
+                path: change.path.clone(),
+                source,
+            })?;
+        }
+        for (number, change) in self.changes.iter().enumerate() {
+            if let Some(kind) = change.kind {
+                let bytes = fs::read(self.path(number)).map_err(|source| ExportError::Keep { source })?;
+                write(&mut walker, change, kind, &bytes).map_err(failed(&change.path))?;
+            }
+        }
+        Ok(root)
+    }
+
+    /// Refuses wherever somebody's work could be lost.
+    fn check(&self, worktree: &Path) -> Result<PathBuf, ExportError> {
+        let host = |source| ExportError::Host { repository: worktree.to_owned(), source };
+        let options = ObserveOptions { include_untracked: true, ..ObserveOptions::default() };
+        let overlay = observe(worktree, &options).map_err(host)?;
+        let root = overlay.root.clone();
+        let unclean = |what: String| Err(ExportError::NotClean { root: root.clone(), what });
+        if let Some(path) = overlay.deleted.first() {
+            return unclean(format!("{path} is deleted"));
+        }
+        if let Some(entry) = overlay.manifest.entries.iter().find(|entry| entry.reason != Reason::Tracked) {
+            let what = match entry.reason {
+                Reason::Added => "added",
+                Reason::Untracked => "not tracked",
+                Reason::Modified | Reason::Tracked => "modified",
+            };
+            return unclean(format!("{} is {what}", entry.path));
+        }
+        let opened = open(worktree)?;
+        let index = index::read(&opened.repository.to_thread_local()).map_err(host)?;
+        for change in &self.changes {
+            let here = index.entry_by_path(change.path.as_bytes().into());
+            let same = match (here, change.old) {
+                (None, None) => overlay_has_nothing(&root, &change.path),
+                (Some(entry), Some((kind, blob))) => entry.id == blob && entry.mode == mode_of(kind),
+                _ => false,
+            };
+            if !same {
+                return Err(ExportError::Moving { path: change.path.clone() });
+            }
+        }
+        Ok(root)
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.place.path().join(number.to_string())
+    }
+}
+
+/// An ignored file is not tracked either, and must not be overwritten.
+fn overlay_has_nothing(root: &Path, path: &TreePath) -> bool {
+    let Ok(root) = Dir::open_root(root) else { return false };
+    match Walker::new(root).parent(path) {
+        Ok((dir, name)) => {
+            matches!(dir.stamp(name), Ok(None)) || dir.open_dir(name).is_ok_and(|dir| dir.names().is_ok())
+        }
+        Err(error) => crate::dir::is_absent(&error),
+    }
+}
+
+fn open(worktree: &Path) -> Result<repository::Opened, ExportError> {
+    repository::open(worktree).map_err(|source| ExportError::Host { repository: worktree.to_owned(), source })
+}
+
+fn mode_of(kind: EntryKind) -> Mode {
+    match kind {
+        EntryKind::File => Mode::FILE,
+        EntryKind::Executable => Mode::FILE_EXECUTABLE,
+        EntryKind::Symlink => Mode::SYMLINK,
+    }
+}
+
+fn remove(walker: &mut Walker, path: &TreePath) -> io::Result<()> {
+    let mut gone = path.clone();
+    let (dir, name) = walker.parent(&gone)?;
+    dir.remove_file(name)?;
+    // Directories that are empty now go as well, as with git.
+    while let Ok(parent) = TreePath::parse(gone.split().0) {
+        walker.forget();
+        let (dir, name) = walker.parent(&parent)?;
+        if !dir.remove_empty_dir(name)? {
+            break;
+        }
+        gone = parent;
+    }
+    walker.forget();
+    Ok(())
+}
+
+fn write(walker: &mut Walker, change: &Change, kind: EntryKind, bytes: &[u8]) -> io::Result<()> {
+    let (dir, name) = walker.ensure_parent(&change.path)?;
+    dir.remove_file(TEMPORARY)?;
+    match kind {
+        EntryKind::Symlink => dir.symlink(bytes, TEMPORARY)?,
+        EntryKind::File => dir.create_file(TEMPORARY, 0o644)?.write_all(bytes)?,
+        EntryKind::Executable => dir.create_file(TEMPORARY, 0o755)?.write_all(bytes)?,
+    }
+    let replace = if change.old.is_some() { Replace::Yes } else { Replace::No };
+    if change.old.is_none() {
+        dir.remove_empty_dir(name)?;
+    }
+    let placed = dir.rename(TEMPORARY, name, replace);
+    if placed.is_err() {
+        dir.remove_file(TEMPORARY)?;
+    }
+    placed
+}

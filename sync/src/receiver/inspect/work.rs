@@ -1,0 +1,170 @@
+//! What exists only in the guest: commits, edits of files the host brought, new files that are not ignored.
+//!
+//! Only the guest's git knows what is ignored, so it is asked; but only when there are files at all that the host
+//! did not bring. Without git in the guest every such file counts.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rustix::fs::FileType;
+
+use super::export::git;
+use crate::diff::Observed;
+use crate::dir::{Dir, Walker};
+use crate::entry::{Content, EntryKind};
+use crate::path::TreePath;
+use crate::receiver::error::ReceiverError;
+use crate::receiver::git::{read_head, was_moved};
+use crate::receiver::home::{Home, TEMPORARY};
+use crate::receiver::plan::observe;
+
+/// How many paths are told.
+const SAMPLE: usize = 10;
+const EXPORTED: &str = "exported";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Work {
+    /// `HEAD` or its branch is not where the last prepare put it.
+    pub moved: bool,
+    /// Full name; empty if detached.
+    pub branch: String,
+    /// Hexadecimal; empty before the first commit.
+    pub head: String,
+    /// Files of the last prepare that are something else now.
+    pub changed: BTreeMap<TreePath, Option<Content>>,
+    /// Files that are neither tracked nor ignored nor the host's.
+    pub untracked: BTreeMap<TreePath, Option<Content>>,
+}
+
+impl Work {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn observe(home: &Home) -> Result<Self, ReceiverError> {
+        let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let mut paths: Vec<&TreePath> = home.known.keys().collect();
+        paths.sort_unstable();
+        let mut changed = BTreeMap::new();
+        for path in paths {
+            let known = home.known.get(path);
+            let (observed, _) = observe(&mut walker, path, known)?;
+            let content = content(observed);
+            if content != known.map(|known| known.entry.content()) {
+                changed.insert(path.clone(), content);
+            }
+        }
+        let strangers = strangers(home)?;
+        let mut untracked = BTreeMap::new();
+        for path in without_ignored(home, strangers)? {
+            let (observed, _) = observe(&mut walker, &path, None)?;
+            untracked.insert(path, content(observed));
+        }
+        let (branch, head) = read_head(&home.git)?;
+        Ok(Self { moved: was_moved(home)?, branch, head, changed, untracked })
+    }
+
+    /// True if everything came from the host.
+    pub fn is_empty(&self) -> bool {
+        !self.moved && self.changed.is_empty() && self.untracked.is_empty()
+    }
+
+    /// Names this state.
+    pub fn fingerprint(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for text in [&self.branch, &self.head] {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        for (path, content) in self.changed.iter().chain(&self.untracked) {
+            hasher.update(&(path.as_bytes().len() as u64).to_le_bytes()).update(path.as_bytes());
+            match content {
+                Some(content) => {
+                    let kind = match content.kind {
+                        EntryKind::File => b'f',
+                        EntryKind::Executable => b'x',
+                        EntryKind::Symlink => b'l',
+                    };
+                    hasher.update(&[kind]).update(content.digest.as_bytes());
+                }
+                None => {
+                    hasher.update(b"-");
+                }
+            }
+        }
+        hasher.finalize()
+    }
+
+    /// The first few paths.
+    pub fn sample(&self) -> Vec<Vec<u8>> {
+        self.changed.keys().chain(self.untracked.keys()).take(SAMPLE).map(|path| path.as_bytes().to_vec()).collect()
+    }
+}
+
+/// Remembers that this state was taken.
+///
+/// # Errors
+/// [`ReceiverError::Io`].
+pub fn remember_exported(home: &Home, fingerprint: &[u8]) -> Result<(), ReceiverError> {
+    home.replace(EXPORTED.as_bytes(), fingerprint)
+}
+
+/// Whether it was.
+///
+/// # Errors
+/// [`ReceiverError::Io`].
+pub fn was_exported(home: &Home, fingerprint: &[u8]) -> Result<bool, ReceiverError> {
+    Ok(home.read(EXPORTED.as_bytes())?.is_some_and(|taken| taken == fingerprint))
+}
+
+fn content(observed: Observed) -> Option<Content> {
+    match observed {
+        Observed::Present(content) => Some(content),
+        Observed::Absent | Observed::Directory | Observed::Special => None,
+    }
+}
+
+/// Files the host did not bring, ignored ones included.
+fn strangers(home: &Home) -> Result<Vec<TreePath>, ReceiverError> {
+    let failed = || ReceiverError::in_git("read the directories beside", "");
+    let mut found = Vec::new();
+    let mut pending = vec![(home.root.try_clone().map_err(failed())?, Vec::new())];
+    while let Some((dir, path)) = pending.pop() {
+        for (name, kind) in dir.names().map_err(failed())? {
+            if name.eq_ignore_ascii_case(b".git") || name.starts_with(TEMPORARY) {
+                continue;
+            }
+            let mut below: Vec<u8> = path.clone();
+            if !below.is_empty() {
+                below.push(b'/');
+            }
+            below.extend_from_slice(&name);
+            match kind {
+                FileType::Directory => {
+                    if let Ok(next) = Dir::open_dir(&dir, &name) {
+                        pending.push((next, below));
+                    }
+                }
+                FileType::RegularFile | FileType::Symlink => {
+                    if let Ok(path) = TreePath::parse(&below)
+                        && !home.known.contains_key(&path)
+                    {
+                        found.push(path);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn without_ignored(home: &Home, strangers: Vec<TreePath>) -> Result<Vec<TreePath>, ReceiverError> {
+    if strangers.is_empty() {
+        return Ok(strangers);
+    }
+    // Tracked ones count as well: the host did not bring them, so the guest added them.
+    let arguments = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let Ok(listed) = git::Git::in_place(home.path()).output(&arguments) else { return Ok(strangers) };
+    let listed: HashSet<&[u8]> = listed.split(|byte| *byte == 0).collect();
+    Ok(strangers.into_iter().filter(|path| listed.contains(path.as_bytes())).collect())
+}
