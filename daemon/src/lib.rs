@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod image;
 pub mod kernel;
 pub mod lock;
+pub mod oci;
 pub mod operation;
 pub mod paths;
 pub mod platform;

@@ -22,6 +22,7 @@ use crate::catalog::Catalog;
 use crate::image::ImageStore;
 use crate::kernel::KernelStore;
 use crate::lock::InstanceLock;
+use crate::oci::settings::Settings;
 use crate::operation::Operations;
 use crate::paths::{Environment, Paths};
 use crate::platform::Platform;
@@ -71,8 +72,10 @@ fn open(paths: &Paths) -> Result<Opened, Failure> {
     let catalog = Arc::new(Catalog::load(&paths.config).map_err(fail)?);
     let images = ImageStore::open(paths.images(), paths.cache.clone()).map_err(fail)?;
     let kernels = KernelStore::open(paths.kernels(), paths.cache.clone()).map_err(fail)?;
-    let stores =
-        Arc::new(Stores { images: images.with_catalog(Arc::clone(&catalog)), kernels: kernels.with_catalog(catalog) });
+    let stores = Arc::new(Stores {
+        images: images.with_catalog(Arc::clone(&catalog)).with_settings(Settings::load(&paths.config).map_err(fail)?),
+        kernels: kernels.with_catalog(catalog),
+    });
     let platform: Arc<dyn Platform> = Arc::new(QemuPlatform::open(paths).map_err(fail)?);
     let host = Host {
         patience: Patience::with(platform.vmm_name()),
