@@ -207,6 +207,9 @@ fn render(image: &ImageArtifacts) -> Image {
         created_unix_ms: image.created_unix_ms,
         rootfs_path: image.rootfs.to_string_lossy().into_owned(),
         available_only: false,
+        environment: image.environment.clone(),
+        working_directory: image.working_directory.clone(),
+        user: image.user.clone(),
     }
 }
 

@@ -2075,6 +2075,13 @@ pub struct Image {
     /// Only in the catalog so far, not built.
     #[prost(bool, tag = "13")]
     pub available_only: bool,
+    /// What its source configured; empty for a distribution.
+    #[prost(string, repeated, tag = "14")]
+    pub environment: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "15")]
+    pub working_directory: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub user: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PullImageRequest {

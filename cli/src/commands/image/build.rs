@@ -14,6 +14,10 @@ use crate::view::image::ImageView;
 
 /// Make an image from a recipe
 ///
+///     banger image build tools.toml
+///
+/// The recipe:
+///
 ///     name = "tools"
 ///     [debian]
 ///     suite = "bookworm"
@@ -23,7 +27,7 @@ use crate::view::image::ImageView;
 ///     path = "/etc/motd"
 ///     content = "hello"
 ///
-/// Saved as tools.toml: `banger image build tools.toml`. An older image of that name is replaced.
+/// An older image of that name is replaced.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct BuildArgs {
