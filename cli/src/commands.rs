@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod image;
 pub mod kernel;
 pub mod system;
+pub(crate) mod upload;
 pub mod version;
 pub mod vm;
 

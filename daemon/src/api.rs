@@ -10,6 +10,7 @@ mod render;
 mod system;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod vm;
 
 use std::sync::Arc;

@@ -51,6 +51,32 @@ pub struct ImageRecipe {
     pub description: String,
     /// The kernel it boots with unless asked otherwise.
     pub kernel: KernelName,
+    /// Where it comes from.
+    pub source: ImageSource,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// Made from a distribution's packages.
+    Debian(DebianRecipe),
+    /// A container image.
+    Oci {
+        /// `[registry/]repository[:tag][@digest]`.
+        reference: String,
+    },
+    /// A finished one.
+    Bundle {
+        /// Where it is: http, https or file.
+        url: String,
+        /// Of the whole file.
+        sha256: String,
+    },
+}
+
+/// Packages, and what is changed in the result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DebianRecipe {
     /// Suite of the distribution.
     pub suite: String,
     /// Packages beyond the minimal system.
@@ -59,12 +85,47 @@ pub struct ImageRecipe {
     pub exclude: Vec<String>,
     /// … except these.
     pub include: Vec<String>,
+    /// Files put into the root.
+    pub files: Vec<RecipeFile>,
+    /// Shell commands run in the root at the end, each on its own.
+    pub commands: Vec<String>,
+}
+
+/// A file put into the root.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeFile {
+    /// Absolute, of plain names.
+    pub path: String,
+    /// Its text.
+    pub content: String,
+    /// Octal digits; 0644 if not said.
+    #[serde(default = "ordinary_mode")]
+    pub mode: String,
+}
+
+fn ordinary_mode() -> String {
+    "0644".to_owned()
 }
 
 impl ImageRecipe {
     /// One line for listings.
     pub fn source(&self) -> String {
-        format!("debian {}", self.suite)
+        match &self.source {
+            ImageSource::Debian(debian) => format!("debian {}", debian.suite),
+            ImageSource::Oci { reference } => reference.clone(),
+            ImageSource::Bundle { url, .. } => url.clone(),
+        }
+    }
+
+    /// One recipe, as `[[image]]` of a catalog has it but alone; `path` is where it was read.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, CatalogError> {
+        let entry: ImageEntry =
+            toml::from_str(text).map_err(|source| CatalogError::Malformed { path: path.to_owned(), source })?;
+        Check { path }.image(entry)
     }
 }
 
@@ -141,20 +202,46 @@ struct Deb {
 #[serde(deny_unknown_fields)]
 struct ImageEntry {
     name: String,
+    #[serde(default)]
     description: String,
+    #[serde(default = "default_kernel")]
     kernel: String,
-    debian: Debian,
+    debian: Option<Debian>,
+    oci: Option<Oci>,
+    bundle: Option<Bundle>,
+}
+
+fn default_kernel() -> String {
+    "generic-6.12".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Oci {
+    reference: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bundle {
+    url: String,
+    sha256: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Debian {
     suite: String,
+    #[serde(default)]
     packages: Vec<String>,
     #[serde(default)]
     exclude: Vec<String>,
     #[serde(default)]
     include: Vec<String>,
+    #[serde(default, rename = "file")]
+    files: Vec<RecipeFile>,
+    #[serde(default)]
+    commands: Vec<String>,
 }
 
 impl Catalog {
@@ -206,18 +293,7 @@ impl Catalog {
                 package: check.word("package", entry.deb.package)?,
             })
         });
-        let images = file.image.into_iter().map(|entry| {
-            let debian = entry.debian;
-            Ok(ImageRecipe {
-                name: check.name(entry.name)?,
-                description: entry.description,
-                kernel: check.name(entry.kernel)?,
-                suite: check.word("suite", debian.suite)?,
-                packages: check.each("package", debian.packages, Check::word)?,
-                exclude: check.each("pattern", debian.exclude, Check::pattern)?,
-                include: check.each("pattern", debian.include, Check::pattern)?,
-            })
-        });
+        let images = file.image.into_iter().map(|entry| check.image(entry));
         Ok(Self { kernels: kernels.collect::<Result<_, _>>()?, images: images.collect::<Result<_, _>>()? })
     }
 }
@@ -229,6 +305,57 @@ struct Check<'a> {
 impl Check<'_> {
     fn invalid(&self, what: &'static str, text: String) -> CatalogError {
         CatalogError::Invalid { path: self.path.to_owned(), what, text }
+    }
+
+    fn image(&self, entry: ImageEntry) -> Result<ImageRecipe, CatalogError> {
+        let source = match (entry.debian, entry.oci, entry.bundle) {
+            (Some(debian), None, None) => ImageSource::Debian(DebianRecipe {
+                suite: self.word("suite", debian.suite)?,
+                packages: self.each("package", debian.packages, Check::word)?,
+                exclude: self.each("pattern", debian.exclude, Check::pattern)?,
+                include: self.each("pattern", debian.include, Check::pattern)?,
+                files: debian.files.into_iter().map(|file| self.file(file)).collect::<Result<_, _>>()?,
+                commands: debian.commands,
+            }),
+            (None, Some(oci), None) => match crate::oci::reference::parse(&oci.reference) {
+                Ok(_) => ImageSource::Oci { reference: oci.reference },
+                Err(_) => return Err(self.invalid("reference", oci.reference)),
+            },
+            (None, None, Some(bundle)) => {
+                let known = ["https://", "http://", "file:///"].iter().any(|scheme| bundle.url.starts_with(scheme));
+                if !known {
+                    return Err(self.invalid("url", bundle.url));
+                }
+                let digest = format!("sha256:{}", bundle.sha256);
+                if digest.parse::<crate::oci::digest::Digest>().is_err() {
+                    return Err(self.invalid("sha256", bundle.sha256));
+                }
+                ImageSource::Bundle { url: bundle.url, sha256: bundle.sha256 }
+            }
+            _ => return Err(self.invalid("number of sources (debian, oci or bundle) of", entry.name)),
+        };
+        Ok(ImageRecipe {
+            name: self.name(entry.name)?,
+            description: entry.description,
+            kernel: self.name(entry.kernel)?,
+            source,
+        })
+    }
+
+    /// The path ends up on a command line of mmdebstrap's shell.
+    fn file(&self, file: RecipeFile) -> Result<RecipeFile, CatalogError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._+-@".contains(&byte);
+        let names = || file.path.split('/').skip(1);
+        let fits = file.path.starts_with('/')
+            && file.path.bytes().all(plain)
+            && names().all(|name| !matches!(name, "" | "." | ".."));
+        if !fits {
+            return Err(self.invalid("file path", file.path));
+        }
+        if !(3..=4).contains(&file.mode.len()) || !file.mode.bytes().all(|digit| (b'0'..=b'7').contains(&digit)) {
+            return Err(self.invalid("file mode", file.mode));
+        }
+        Ok(file)
     }
 
     fn name<T: std::str::FromStr>(&self, text: String) -> Result<T, CatalogError> {
@@ -280,6 +407,35 @@ mod tests {
         let catalog = Catalog::load(directory.path()).unwrap();
         assert_eq!(catalog.kernel(&"generic-6.1".parse().unwrap()).unwrap().suite, "trixie");
         assert_eq!(catalog.kernels.len(), Catalog::embedded().kernels.len());
+    }
+
+    #[test]
+    fn a_recipe_names_exactly_one_source() {
+        let sha256 = "0".repeat(64);
+        for (text, wanted) in [
+            ("[debian]\nsuite = \"bookworm\"\ncommands = [\"true\"]\n".to_owned(), Ok("debian bookworm")),
+            ("[oci]\nreference = \"alpine:3.20\"\n".to_owned(), Ok("alpine:3.20")),
+            (format!("[bundle]\nurl = \"file:///b\"\nsha256 = \"{sha256}\"\n"), Ok("file:///b")),
+            ("[bundle]\nurl = \"ftp://b\"\nsha256 = \"0\"\n".to_owned(), Err("url")),
+            ("[bundle]\nurl = \"https://b\"\nsha256 = \"0\"\n".to_owned(), Err("sha256")),
+            ("[oci]\nreference = \"a b\"\n".to_owned(), Err("reference")),
+            (String::new(), Err("number of sources (debian, oci or bundle) of")),
+            (
+                "[debian]\nsuite = \"x\"\n[[debian.file]]\npath = \"/a/../b\"\ncontent = \"\"\n".to_owned(),
+                Err("file path"),
+            ),
+            (
+                "[debian]\nsuite = \"x\"\n[[debian.file]]\npath = \"/a\"\ncontent = \"\"\nmode = \"9\"\n".to_owned(),
+                Err("file mode"),
+            ),
+        ] {
+            let parsed = ImageRecipe::parse(&format!("name = \"mine\"\n{text}"), Path::new("r.toml"));
+            match (parsed, wanted) {
+                (Ok(recipe), Ok(source)) => assert_eq!(recipe.source(), source),
+                (Err(CatalogError::Invalid { what, .. }), Err(wanted)) => assert_eq!(what, wanted),
+                (parsed, _) => panic!("{text}: {parsed:?}"),
+            }
+        }
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! it, [`inspect`] learns what it can do. An image never changes once it is in the store; VMs write to
 //! overlays. The host never mounts or opens a guest filesystem.
 
+mod bundle;
+mod container;
 mod debian;
 mod error;
+mod import;
 mod inspect;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -20,13 +23,18 @@ use sha2::{Digest, Sha256};
 
 use crate::artifact::bootstrap::{BootstrapError, Mmdebstrap, RunError};
 use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved};
-use crate::catalog::{Catalog, ImageRecipe};
+use crate::catalog::{Catalog, DebianRecipe, ImageRecipe, ImageSource};
+use crate::oci::cache::BlobCache;
+use crate::oci::settings::Settings;
 use crate::reporter::Reporter;
 
 pub use crate::artifact::Refresh;
+pub use bundle::BundleError;
+pub use container::{ContainerOptions, ContainerSource, Files, FlattenImageError};
 pub use debian::WriteError;
 pub(crate) use debian::{FINISH, bootstrap};
 pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
+pub use import::{RegisterError, Registered};
 
 const ROOTFS: &str = "rootfs.ext4";
 
@@ -102,18 +110,42 @@ pub struct ImageStore {
     shelf: Shelf,
     catalog: Arc<Catalog>,
     mmdebstrap: Mmdebstrap,
+    blobs: BlobCache,
+    settings: Arc<Settings>,
 }
 
 impl ImageStore {
     /// Opens the store at `root` with the embedded catalog and removes what interrupted builds left there.
-    /// Nothing is cached yet, so `cache` stays untouched.
+    /// Layers of container images go below `cache`.
     ///
     /// # Errors
     /// If the directory cannot be made or listed.
     pub fn open(root: PathBuf, cache: PathBuf) -> Result<Self, ImageStoreError> {
-        let _ = cache;
         let shelf = Shelf::open(root).map_err(|source| ImageStoreError { source })?;
-        Ok(Self { shelf, catalog: Arc::new(Catalog::embedded()), mmdebstrap: Mmdebstrap::default() })
+        Ok(Self {
+            shelf,
+            catalog: Arc::new(Catalog::embedded()),
+            mmdebstrap: Mmdebstrap::default(),
+            blobs: BlobCache::at(cache.join("blobs")),
+            settings: Arc::default(),
+        })
+    }
+
+    /// Layers of container images, kept between pulls.
+    pub fn blobs(&self) -> &BlobCache {
+        &self.blobs
+    }
+
+    /// Where files may wait to become part of the store; swept at the next start.
+    pub fn staging(&self) -> PathBuf {
+        self.shelf.staging()
+    }
+
+    /// Uses these mirrors and authorities.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = Arc::new(settings);
+        self
     }
 
     /// Uses another catalog.
@@ -144,6 +176,11 @@ impl ImageStore {
             kernel: recipe.kernel.clone(),
         };
         self.catalog.images.iter().map(describe).collect()
+    }
+
+    /// Whether the catalog has a recipe of that name.
+    pub fn in_catalog(&self, name: &ImageName) -> bool {
+        self.catalog.image(name).is_some()
     }
 
     /// An image in the store.
@@ -186,6 +223,9 @@ impl ImageStore {
             name: name.clone(),
             available: self.catalog.images.iter().map(|recipe| recipe.name.to_string()).collect(),
         })?;
+        if let ImageSource::Oci { reference } = &recipe.source {
+            return self.pull_recipe(recipe, reference, refresh, reporter).await;
+        }
         let lock = self.shelf.lock(name.as_str(), reporter).await.map_err(ImagePullError::Lock)?;
         // Whoever held the lock may have made it meanwhile.
         if let Some(found) = self.get(name)
@@ -193,7 +233,19 @@ impl ImageStore {
         {
             return Ok(found);
         }
-        self.build(recipe, &lock, reporter).await
+        self.build_now(recipe, &lock, reporter).await
+    }
+
+    /// What the recipe describes, made now under its name; an older build of that name is superseded.
+    ///
+    /// # Errors
+    /// See [`ImagePullError`].
+    pub async fn build(&self, recipe: &ImageRecipe, reporter: &Reporter) -> Result<ImageArtifacts, ImagePullError> {
+        if let ImageSource::Oci { reference } = &recipe.source {
+            return self.pull_recipe(recipe, reference, Refresh::Always, reporter).await;
+        }
+        let lock = self.shelf.lock(recipe.name.as_str(), reporter).await.map_err(ImagePullError::Lock)?;
+        self.build_now(recipe, &lock, reporter).await
     }
 
     /// Removes an image with all its builds. Nothing checks here whether a VM uses it.
@@ -220,7 +272,7 @@ impl ImageStore {
             .map_err(|source| ImageDeleteError::Remove { name: name.clone(), source })
     }
 
-    async fn build(
+    async fn build_now(
         &self,
         recipe: &ImageRecipe,
         lock: &BuildLock,
@@ -228,6 +280,14 @@ impl ImageStore {
     ) -> Result<ImageArtifacts, ImagePullError> {
         let name = || recipe.name.clone();
         let store = |source| ImagePullError::Store { name: name(), source };
+        let debian = match &recipe.source {
+            ImageSource::Debian(debian) => debian,
+            ImageSource::Bundle { url, sha256 } => {
+                return self.download_bundle(recipe, (url, sha256), lock, reporter).await;
+            }
+            // Those who call this have sent it elsewhere: it takes the lock itself.
+            ImageSource::Oci { .. } => return Err(ImagePullError::Cancelled { name: name() }),
+        };
         reporter.stage("image", format!("making the image {} from {}", recipe.name, recipe.source()));
         let staged = self.shelf.stage(lock).map_err(store)?;
         let rootfs = staged.path().join(ROOTFS);
@@ -236,20 +296,21 @@ impl ImageStore {
             // The staged directory moves along, so that it is removed after the last write even if nobody waits.
             move |stream| debian::write_rootfs(stream, &rootfs, &reporter).map(|written| (staged, written))
         };
-        let (staged, written) = match self.mmdebstrap.run(&debian::bootstrap(recipe), reporter, consume).await {
-            Ok(done) => done,
-            Err(RunError::Bootstrap(BootstrapError::Cancelled { .. })) => {
-                return Err(ImagePullError::Cancelled { name: name() });
-            }
-            Err(RunError::Bootstrap(source)) => return Err(ImagePullError::Bootstrap { name: name(), source }),
-            Err(RunError::Consumer(source)) => return Err(ImagePullError::Write { name: name(), source }),
-        };
+        let (staged, written) =
+            match self.mmdebstrap.run(&debian::bootstrap(recipe.name.as_str(), debian), reporter, consume).await {
+                Ok(done) => done,
+                Err(RunError::Bootstrap(BootstrapError::Cancelled { .. })) => {
+                    return Err(ImagePullError::Cancelled { name: name() });
+                }
+                Err(RunError::Bootstrap(source)) => return Err(ImagePullError::Bootstrap { name: name(), source }),
+                Err(RunError::Consumer(source)) => return Err(ImagePullError::Write { name: name(), source }),
+            };
         if reporter.cancellation().is_cancelled() {
             return Err(ImagePullError::Cancelled { name: name() });
         }
         let manifest = Manifest {
             name: recipe.name.to_string(),
-            id: identity(recipe, &written.digest),
+            id: identity(recipe.name.as_str(), debian, &written.digest),
             init_path: written.inspected.init_path,
             init: written.inspected.init,
             has_sshd: written.inspected.has_sshd,
@@ -269,10 +330,11 @@ impl ImageStore {
 }
 
 /// SHA-256 over the recipe and the digest of the content, each field ended by a zero byte.
-fn identity(recipe: &ImageRecipe, digest: &str) -> String {
+fn identity(name: &str, recipe: &DebianRecipe, digest: &str) -> String {
     let mut hash = Sha256::new();
     let lists = [&recipe.packages, &recipe.exclude, &recipe.include].map(|list| list.join("\n"));
-    let fields = [recipe.name.as_str(), &recipe.suite, &lists[0], &lists[1], &lists[2], digest];
+    // Files and commands show in the content.
+    let fields = [name, &recipe.suite, &lists[0], &lists[1], &lists[2], digest];
     for field in fields {
         hash.update(field.as_bytes());
         hash.update([0]);

@@ -7,6 +7,7 @@
 mod bzimage;
 pub mod cpio;
 mod error;
+mod import;
 mod modules;
 mod package;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::reporter::Reporter;
 
 pub use crate::artifact::Refresh;
 pub use error::{KernelDeleteError, KernelPullError, KernelStoreError};
+pub use import::{ImportedKernel, KernelImportError};
 
 const FILES: [&str; 3] = [package::VMLINUX, package::MODULES_CPIO, package::MODULES_EXT4];
 
@@ -124,6 +126,11 @@ impl KernelStore {
             source: recipe.source(),
         };
         self.catalog.kernels.iter().map(describe).collect()
+    }
+
+    /// Where files may wait to become part of the store; swept at the next start.
+    pub fn staging(&self) -> PathBuf {
+        self.shelf.staging()
     }
 
     /// A kernel in the store.

@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod lock;
 pub mod mode;
 pub mod notify;
+pub mod oci;
 pub mod operation;
 pub mod paths;
 pub mod platform;

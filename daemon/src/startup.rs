@@ -28,6 +28,7 @@ use crate::kernel::KernelStore;
 use crate::lock::InstanceLock;
 use crate::mode::Mode;
 use crate::notify;
+use crate::oci::settings::Settings;
 use crate::operation::Operations;
 use crate::paths::{Environment, Paths};
 use crate::platform::Platform;
@@ -89,8 +90,10 @@ fn open(paths: &Paths, install: Option<&Install>) -> Result<Opened, Failure> {
     let catalog = Arc::new(Catalog::load(&paths.config).map_err(fail)?);
     let images = ImageStore::open(paths.images(), paths.cache.clone()).map_err(fail)?;
     let kernels = KernelStore::open(paths.kernels(), paths.cache.clone()).map_err(fail)?;
-    let stores =
-        Arc::new(Stores { images: images.with_catalog(Arc::clone(&catalog)), kernels: kernels.with_catalog(catalog) });
+    let stores = Arc::new(Stores {
+        images: images.with_catalog(Arc::clone(&catalog)).with_settings(Settings::load(&paths.config).map_err(fail)?),
+        kernels: kernels.with_catalog(catalog),
+    });
     let platform: Arc<dyn Platform> = match install {
         None => Arc::new(QemuPlatform::open(paths).map_err(fail)?),
         Some(install) => Arc::new(FirecrackerPlatform::open(paths, install).map_err(fail)?),

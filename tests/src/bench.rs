@@ -3,3 +3,4 @@
 
 pub mod boot;
 mod by_hand;
+pub mod image;

@@ -15,6 +15,7 @@ pub mod env;
 pub mod processes;
 pub mod programs;
 pub mod pty;
+pub mod registry;
 pub mod repository;
 pub mod run;
 pub mod slots;

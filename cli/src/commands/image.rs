@@ -1,9 +1,15 @@
 //! `banger image …`: lists and dispatches.
 
+pub mod build;
+pub mod cache;
+mod credential;
 pub mod delete;
+pub mod export;
 pub mod list;
 pub mod pull;
+pub mod register;
 pub mod show;
+mod source;
 
 use clap::Subcommand;
 
@@ -16,6 +22,7 @@ use crate::error::CommandResult;
 ///
 ///     banger image list --available
 ///     banger image pull debian-bookworm
+///     banger image pull docker.io/library/alpine:3.20
 ///     banger vm run --image debian-bookworm
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment, arg_required_else_help = true)]
@@ -23,7 +30,12 @@ pub enum ImageCommand {
     List(list::ListArgs),
     Show(show::ShowArgs),
     Pull(pull::PullArgs),
+    Build(build::BuildArgs),
+    Register(register::RegisterArgs),
+    Export(export::ExportArgs),
     Delete(delete::DeleteArgs),
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
 }
 
 /// Runs it.
@@ -35,6 +47,10 @@ pub async fn run(context: &Context, command: ImageCommand) -> CommandResult {
         ImageCommand::List(args) => list::run(context, args).await,
         ImageCommand::Show(args) => show::run(context, args).await,
         ImageCommand::Pull(args) => pull::run(context, args).await,
+        ImageCommand::Build(args) => build::run(context, args).await,
+        ImageCommand::Register(args) => register::run(context, args).await,
+        ImageCommand::Export(args) => export::run(context, args).await,
         ImageCommand::Delete(args) => delete::run(context, args).await,
+        ImageCommand::Cache(command) => cache::run(context, command).await,
     }
 }

@@ -1,6 +1,7 @@
 //! `banger kernel …`: lists and dispatches.
 
 pub mod delete;
+pub mod import;
 pub mod list;
 pub mod pull;
 pub mod show;
@@ -23,6 +24,7 @@ pub enum KernelCommand {
     List(list::ListArgs),
     Show(show::ShowArgs),
     Pull(pull::PullArgs),
+    Import(import::ImportArgs),
     Delete(delete::DeleteArgs),
 }
 
@@ -35,6 +37,7 @@ pub async fn run(context: &Context, command: KernelCommand) -> CommandResult {
         KernelCommand::List(args) => list::run(context, args).await,
         KernelCommand::Show(args) => show::run(context, args).await,
         KernelCommand::Pull(args) => pull::run(context, args).await,
+        KernelCommand::Import(args) => import::run(context, args).await,
         KernelCommand::Delete(args) => delete::run(context, args).await,
     }
 }

@@ -40,6 +40,9 @@ pub fn render_details(image: &Image) -> String {
         ("size", format!("{} ({} allocated)", bytes(image.size_bytes), bytes(image.allocated_bytes))),
         ("created", time::rfc3339(image.created_unix_ms).unwrap_or_default()),
         ("root filesystem", image.rootfs_path.clone()),
+        ("environment", image.environment.join(" ")),
+        ("working directory", image.working_directory.clone()),
+        ("user", image.user.clone()),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -75,6 +78,9 @@ pub struct ImageView {
     allocated_bytes: u64,
     created: Option<String>,
     rootfs: Option<String>,
+    environment: Vec<String>,
+    working_directory: Option<String>,
+    user: Option<String>,
     local: bool,
 }
 
@@ -94,6 +100,9 @@ impl From<&Image> for ImageView {
             allocated_bytes: image.allocated_bytes,
             created: time::rfc3339(image.created_unix_ms),
             rootfs: text(&image.rootfs_path),
+            environment: image.environment.clone(),
+            working_directory: text(&image.working_directory),
+            user: text(&image.user),
             local: !image.available_only,
         }
     }
@@ -138,7 +147,7 @@ mod tests {
                 "id": "a".repeat(64), "name": "debian-bookworm", "source": "debian bookworm", "digest": null,
                 "kernel": null, "os": "Debian GNU/Linux 12", "init": "systemd", "has_sshd": true,
                 "size_bytes": 2_147_483_648_u64, "allocated_bytes": 314_572_800, "created": "2023-11-14T22:13:20.000Z",
-                "rootfs": null, "local": true,
+                "rootfs": null, "environment": [], "working_directory": null, "user": null, "local": true,
             }] })
         );
     }

@@ -1,16 +1,29 @@
 //! Images over gRPC.
 
+use std::path::Path;
+
 use banger_proto::failure::{Classified, Failure, Kind};
 use banger_proto::names::{ImageName, VmName};
 use banger_proto::v1::image_service_server::ImageService;
 use banger_proto::v1::{
-    DeleteImageRequest, GetImageRequest, Image, ListImagesRequest, ListImagesResponse, PullImageRequest,
+    BuildImageRequest, DeleteImageRequest, ExportImageRequest, ExportImageResponse, GetImageRequest, Image,
+    ImportImageRequest, ListImagesRequest, ListImagesResponse, PruneImageCacheRequest, PruneImageCacheResponse,
+    PullImageRequest, import_image_request,
 };
-use tonic::{Request, Response, Status};
+use futures::stream::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
+use super::upload::UploadError;
 use super::{Api, Events, parse, refuse, stream};
-use crate::image::{AvailableImage, ImageArtifacts, Refresh};
+use crate::catalog::ImageRecipe;
+use crate::image::{AvailableImage, ContainerSource, ImageArtifacts, Refresh};
+use crate::oci::cache::Prune;
+use crate::oci::registry::Credential;
 use crate::operation::{Description, WhenUnattended};
+
+mod container;
+mod export;
+mod import;
 
 /// The image is not as asked for.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +53,23 @@ impl Classified for ImageError {
 #[tonic::async_trait]
 impl ImageService for Api {
     type PullStream = Events;
+    type ImportStream = Events;
+    type BuildStream = Events;
+    type ExportStream = BoxStream<'static, Result<ExportImageResponse, Status>>;
 
     async fn pull(&self, request: Request<PullImageRequest>) -> Result<Response<Events>, Status> {
         let request = request.into_inner();
-        let name: ImageName = parse::name(&request.name).map_err(|error| refuse(&error))?;
-        let refresh = if request.refresh { Refresh::Always } else { Refresh::IfAbsent };
+        // The catalog comes first: a plain word may be one of its names.
+        let named = request.reference.parse().ok().filter(|name| self.stores.images.in_catalog(name));
+        let named = named.filter(|_| request.name.is_empty());
+        if !request.reference.is_empty() && named.is_none() {
+            return self.pull_reference(request);
+        }
+        let name: ImageName = match named {
+            Some(name) => name,
+            None => parse::name(&request.name).map_err(|error| refuse(&error))?,
+        };
+        let refresh = refresh(request.refresh);
         let description =
             Description { kind: "image.pull", subject: name.to_string(), when_unattended: WhenUnattended::Cancel };
         let stores = self.stores.clone();
@@ -52,6 +77,53 @@ impl ImageService for Api {
             let image = stores.images.ensure(&name, refresh, &reporter).await;
             image.map(|image| image.id.to_string()).map_err(|error| Failure::from_error(&error))
         })))
+    }
+
+    async fn import(&self, request: Request<Streaming<ImportImageRequest>>) -> Result<Response<Events>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|request| request.part);
+        let Some(import_image_request::Part::Start(start)) = first else { return Err(refuse(&UploadError::NoStart)) };
+        let description = Description {
+            kind: "image.import",
+            subject: start.described.clone(),
+            when_unattended: WhenUnattended::Cancel,
+        };
+        let stores = self.stores.clone();
+        let job = move |reporter| import::run(stores, start, requests, reporter);
+        Ok(stream(self.operations().begin(description, job)))
+    }
+
+    async fn build(&self, request: Request<BuildImageRequest>) -> Result<Response<Events>, Status> {
+        let request = request.into_inner();
+        let recipe = ImageRecipe::parse(&request.recipe, Path::new(&request.described));
+        let recipe = recipe.map_err(|error| refuse(&error))?;
+        let description = Description {
+            kind: "image.build",
+            subject: recipe.name.to_string(),
+            when_unattended: WhenUnattended::Cancel,
+        };
+        let stores = self.stores.clone();
+        Ok(stream(self.operations().begin(description, move |reporter| async move {
+            let image = stores.images.build(&recipe, &reporter).await;
+            image.map(|image| image.id.to_string()).map_err(|error| Failure::from_error(&error))
+        })))
+    }
+
+    async fn export(&self, request: Request<ExportImageRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        let Some(image) = self.stores.images.get(&name) else { return Err(refuse(&ImageError::NotFound { name })) };
+        Ok(Response::new(export::bundle(image)))
+    }
+
+    async fn prune_cache(
+        &self,
+        request: Request<PruneImageCacheRequest>,
+    ) -> Result<Response<PruneImageCacheResponse>, Status> {
+        let prune = if request.into_inner().dry_run { Prune::DryRun } else { Prune::Remove };
+        let blobs = self.stores.images.blobs().clone();
+        let pruned = tokio::task::spawn_blocking(move || blobs.prune(prune)).await.expect("pruning does not panic");
+        let pruned = pruned.map_err(|error| refuse(&error))?;
+        Ok(Response::new(PruneImageCacheResponse { blobs: pruned.blobs, bytes: pruned.bytes }))
     }
 
     async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
@@ -91,6 +163,35 @@ impl ImageService for Api {
     }
 }
 
+impl Api {
+    fn pull_reference(&self, request: PullImageRequest) -> Result<Response<Events>, Status> {
+        let parsed = container::reference(&request.reference).map_err(|error| refuse(&error))?;
+        let described = request.reference.clone();
+        let options = container::options(&request.name, &described, refresh(request.refresh), request.options)
+            .map_err(|error| refuse(&error))?;
+        let credential = request.credential.map(|sent| Credential {
+            registry: sent.registry,
+            user: sent.user,
+            password: sent.password,
+        });
+        let source = ContainerSource::Registry { reference: Box::new(parsed), credential };
+        let description = Description {
+            kind: "image.pull",
+            subject: options.name.to_string(),
+            when_unattended: WhenUnattended::Cancel,
+        };
+        let stores = self.stores.clone();
+        Ok(stream(self.operations().begin(description, move |reporter| async move {
+            let image = stores.images.pull_container(source, options, &reporter).await;
+            image.map(|image| image.id.to_string()).map_err(|error| Failure::from_error(&error))
+        })))
+    }
+}
+
+fn refresh(asked: bool) -> Refresh {
+    if asked { Refresh::Always } else { Refresh::IfAbsent }
+}
+
 fn render(image: &ImageArtifacts) -> Image {
     Image {
         id: image.id.to_string(),
@@ -106,6 +207,9 @@ fn render(image: &ImageArtifacts) -> Image {
         created_unix_ms: image.created_unix_ms,
         rootfs_path: image.rootfs.to_string_lossy().into_owned(),
         available_only: false,
+        environment: image.environment.clone(),
+        working_directory: image.working_directory.clone(),
+        user: image.user.clone(),
     }
 }
 

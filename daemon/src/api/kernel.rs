@@ -4,14 +4,17 @@ use banger_proto::failure::{Classified, Failure, Kind};
 use banger_proto::names::{KernelName, VmName};
 use banger_proto::v1::kernel_service_server::KernelService;
 use banger_proto::v1::{
-    DeleteKernelRequest, GetKernelRequest, Kernel, ListKernelsRequest, ListKernelsResponse, PullKernelRequest,
+    DeleteKernelRequest, GetKernelRequest, ImportKernel, ImportKernelRequest, Kernel, ListKernelsRequest,
+    ListKernelsResponse, PullKernelRequest, import_kernel_request::Part,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::upload::{Upload, UploadError};
 use super::{Api, Events, parse, refuse, stream};
 use crate::image::Refresh;
-use crate::kernel::{AvailableKernel, KernelArtifacts};
+use crate::kernel::{AvailableKernel, ImportedKernel, KernelArtifacts};
 use crate::operation::{Description, WhenUnattended};
+use crate::reporter::Reporter;
 
 /// The kernel is not as asked for.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,7 @@ impl Classified for KernelError {
 #[tonic::async_trait]
 impl KernelService for Api {
     type PullStream = Events;
+    type ImportStream = Events;
 
     async fn pull(&self, request: Request<PullKernelRequest>) -> Result<Response<Events>, Status> {
         let request = request.into_inner();
@@ -53,6 +57,18 @@ impl KernelService for Api {
             let kernel = stores.kernels.ensure(&name, refresh, &reporter).await;
             kernel.map(|kernel| kernel.name.to_string()).map_err(|error| Failure::from_error(&error))
         })))
+    }
+
+    async fn import(&self, request: Request<Streaming<ImportKernelRequest>>) -> Result<Response<Events>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|request| request.part);
+        let Some(Part::Start(start)) = first else { return Err(refuse(&UploadError::NoStart)) };
+        let name: KernelName = parse::name(&start.name).map_err(|error| refuse(&error))?;
+        let description =
+            Description { kind: "kernel.import", subject: name.to_string(), when_unattended: WhenUnattended::Cancel };
+        let stores = self.stores.clone();
+        let job = move |reporter| import(stores, name, start, requests, reporter);
+        Ok(stream(self.operations().begin(description, job)))
     }
 
     async fn list(&self, request: Request<ListKernelsRequest>) -> Result<Response<ListKernelsResponse>, Status> {
@@ -81,6 +97,36 @@ impl KernelService for Api {
             Err(users) => Err(refuse(&KernelError::InUse { name, users })),
         }
     }
+}
+
+/// Receives files and makes a kernel of them.
+async fn import(
+    stores: std::sync::Arc<crate::artifacts::Stores>,
+    name: KernelName,
+    start: ImportKernel,
+    mut requests: Streaming<ImportKernelRequest>,
+    reporter: Reporter,
+) -> Result<String, Failure> {
+    reporter.stage("upload", format!("receiving {}", start.described));
+    let mut upload = Upload::below(&stores.kernels.staging()).map_err(|error| Failure::from_error(&error))?;
+    loop {
+        let next = tokio::select! {
+            next = requests.message() => next.map_err(|source| UploadError::Client { source }),
+            () = reporter.cancellation().cancelled() => Err(UploadError::Cancelled),
+        };
+        let Some(request) = next.map_err(|error| Failure::from_error(&error))? else { break };
+        let Some(Part::Piece(piece)) = request.part else { continue };
+        upload.take(&piece, &reporter).map_err(|error| Failure::from_error(&error))?;
+    }
+    let imported = ImportedKernel {
+        name,
+        release: start.release,
+        files: upload.path().to_owned(),
+        described: start.described,
+        refresh: if start.refresh { Refresh::Always } else { Refresh::IfAbsent },
+    };
+    let kernel = stores.kernels.import(imported, &reporter).await.map_err(|error| Failure::from_error(&error))?;
+    Ok(kernel.name.to_string())
 }
 
 fn render(kernel: &KernelArtifacts) -> Kernel {

@@ -16,7 +16,11 @@ mod inode;
 mod layout;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+pub(crate) mod read_back;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
+mod tree;
 mod xattr;
 
 use std::collections::BTreeMap;
@@ -25,6 +29,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use inode::{Body, Extent, Inode};
+pub use tree::Found;
 
 /// Size of a filesystem block.
 pub const BLOCK: u64 = 4096;
@@ -33,6 +38,8 @@ const DESCRIPTOR_BLOCKS: u32 = 64;
 const ROOT: u32 = 2;
 const FIRST_INODE: u32 = 11;
 const CHUNK: usize = 1 << 20;
+/// Beyond, zeros are allocated: one level of extents has room for 1360.
+const MOST_EXTENTS_OF_A_SPARSE_FILE: usize = 600;
 
 /// What the finished filesystem should look like.
 #[derive(Debug, Clone)]
@@ -171,6 +178,8 @@ pub struct Ext4Writer {
     children: BTreeMap<u32, BTreeMap<Vec<u8>, u32>>,
     next_inode: u32,
     next_block: u32,
+    /// For contents on their way.
+    chunk: Vec<u8>,
 }
 
 impl Ext4Writer {
@@ -183,13 +192,13 @@ impl Ext4Writer {
             children: BTreeMap::new(),
             next_inode: FIRST_INODE,
             next_block: 1 + DESCRIPTOR_BLOCKS,
+            chunk: vec![0u8; CHUNK],
         };
         let directory =
             |permissions| Inode::new(Metadata { permissions, ..Metadata::default() }, Body::Directory(vec![]));
         writer.inodes.insert(ROOT, directory(0o755));
         writer.children.insert(ROOT, BTreeMap::new());
-        let lost_and_found = writer.insert_inode(directory(0o700));
-        writer.children.entry(ROOT).or_default().insert(b"lost+found".to_vec(), lost_and_found);
+        writer.ensure_lost_and_found();
         writer
     }
 
@@ -201,19 +210,16 @@ impl Ext4Writer {
         let names = split(path)?;
         let Some((name, parents)) = names.split_last() else {
             if matches!(content, Content::Directory) {
-                self.root_mut().metadata = metadata;
-                return Ok(());
+                return self.set_directory_metadata(path, ROOT, metadata);
             }
             return Err(Ext4Error::UnsafePath { path: text(path) });
         };
         let parent = self.ensure_parents(parents, path)?;
         let existing = self.children.get(&parent).and_then(|entries| entries.get(*name)).copied();
         if let (Content::Directory, Some(number)) = (&content, existing)
-            && let Some(inode) = self.inodes.get_mut(&number)
-            && matches!(inode.body, Body::Directory(_))
+            && self.children.contains_key(&number)
         {
-            inode.metadata = metadata;
-            return Ok(());
+            return self.set_directory_metadata(path, number, metadata);
         }
         let body = match content {
             Content::Directory => Body::Directory(vec![]),
@@ -223,8 +229,9 @@ impl Ext4Writer {
             Content::Block { major, minor } => Body::Block { major, minor },
             Content::Fifo => Body::Fifo,
         };
+        let attribute_block = self.write_attributes(path, &metadata)?;
         let mut inode = Inode::new(metadata, body);
-        inode.attribute_block = self.write_attributes(path, &inode)?;
+        inode.attribute_block = attribute_block;
         let number = self.insert_inode(inode);
         self.place(parent, name, number);
         Ok(())
@@ -258,6 +265,23 @@ impl Ext4Writer {
         }
     }
 
+    /// What nothing refers to any more becomes a hole of the file again; the same entries give the same bytes.
+    fn give_back(&self, start: u32, count: u32) {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let (at, length) = (u64::from(start) * BLOCK, u64::from(count) * BLOCK);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if fallocate(&self.file, flags, at, length).is_err() {
+            // A file system without holes: write the zeros, so that the bytes stay a function of the content.
+            let zeros = vec![0u8; CHUNK];
+            for offset in (0..length).step_by(CHUNK) {
+                let piece = usize::try_from((length - offset).min(CHUNK as u64)).expect("at most one chunk");
+                if let Err(error) = self.file.write_all_at(&zeros[..piece], at + offset) {
+                    tracing::warn!(%error, "removed content stays in the free blocks of a filesystem");
+                }
+            }
+        }
+    }
+
     fn insert_inode(&mut self, inode: Inode) -> u32 {
         let number = self.next_inode;
         self.next_inode += 1;
@@ -268,8 +292,26 @@ impl Ext4Writer {
         number
     }
 
-    fn root_mut(&mut self) -> &mut Inode {
-        self.inodes.get_mut(&ROOT).expect("the root inode is inserted by new and never removed")
+    fn set_directory_metadata(&mut self, path: &[u8], number: u32, metadata: Metadata) -> Result<(), Ext4Error> {
+        let attribute_block = self.write_attributes(path, &metadata)?;
+        let inode = self.inodes.get_mut(&number).expect("every number in `children` is an inode");
+        let before = inode.attribute_block;
+        inode.metadata = metadata;
+        inode.attribute_block = attribute_block;
+        if let Some(block) = before {
+            self.give_back(block, 1);
+        }
+        Ok(())
+    }
+
+    /// Repair tools expect it; an entry of the content may have removed it.
+    fn ensure_lost_and_found(&mut self) {
+        let name = b"lost+found".to_vec();
+        if self.children.get(&ROOT).is_some_and(|entries| !entries.contains_key(&name)) {
+            let metadata = Metadata { permissions: 0o700, ..Metadata::default() };
+            let number = self.insert_inode(Inode::new(metadata, Body::Directory(vec![])));
+            self.children.entry(ROOT).or_default().insert(name, number);
+        }
     }
 
     fn place(&mut self, parent: u32, name: &[u8], number: u32) {
@@ -287,9 +329,13 @@ impl Ext4Writer {
         self.children.remove(&number);
         if let Some(inode) = self.inodes.get_mut(&number) {
             inode.links = inode.links.saturating_sub(1);
-            if inode.links == 0 {
-                // Its blocks become free: the bitmap is made from the inodes that are left.
-                self.inodes.remove(&number);
+            if inode.links == 0
+                && let Some(inode) = self.inodes.remove(&number)
+            {
+                // The bitmap is made from the inodes that are left.
+                for (start, count) in inode.blocks() {
+                    self.give_back(start, count);
+                }
             }
         }
     }
@@ -331,28 +377,35 @@ impl Ext4Writer {
     }
 
     fn write_content(&mut self, path: &[u8], reader: &mut dyn Read) -> Result<Body, Ext4Error> {
-        let first = self.next_block;
-        let mut size = 0u64;
-        let mut chunk = vec![0u8; CHUNK];
+        let mut extents: Vec<Extent> = Vec::new();
+        let (mut size, mut logical) = (0u64, 0u32);
         loop {
-            let filled = fill(reader, &mut chunk).map_err(|source| Ext4Error::Read { path: text(path), source })?;
+            let filled =
+                fill(reader, &mut self.chunk).map_err(|source| Ext4Error::Read { path: text(path), source })?;
             if filled == 0 {
                 break;
             }
             let blocks = (filled as u64).div_ceil(BLOCK);
             let padded = usize::try_from(blocks * BLOCK).expect("at most one chunk");
-            chunk[filled..padded].fill(0);
-            let start = self.allocate(u32::try_from(blocks).expect("at most one chunk"))?;
-            // Zeros stay holes of the file; the block is allocated all the same.
-            if chunk[..padded].iter().any(|byte| *byte != 0) {
-                self.write_block(start, &chunk[..padded])?;
+            self.chunk[filled..padded].fill(0);
+            let count = u32::try_from(blocks).expect("at most one chunk");
+            let zero = self.chunk[..padded].iter().all(|byte| *byte == 0);
+            // A chunk of zeros is a hole of the file, unless that would make its extent tree too deep.
+            if !zero || extents.len() >= MOST_EXTENTS_OF_A_SPARSE_FILE {
+                let start = self.allocate(count)?;
+                inode::append(&mut extents, Extent { logical, start, count });
+                if !zero {
+                    self.file.write_all_at(&self.chunk[..padded], u64::from(start) * BLOCK).map_err(write_error)?;
+                }
             }
+            logical = logical
+                .checked_add(count)
+                .ok_or_else(|| Ext4Error::Unsupported { path: text(path), reason: "files may have at most 16 TiB" })?;
             size += filled as u64;
             if filled < CHUNK {
                 break;
             }
         }
-        let extents = inode::extents(first, self.next_block - first);
         let index = self.write_extent_index(path, &extents)?;
         Ok(Body::File { size, extents, index })
     }
@@ -388,9 +441,9 @@ impl Ext4Writer {
         Ok(Body::Symlink { target: target.to_vec(), block })
     }
 
-    fn write_attributes(&mut self, path: &[u8], inode: &Inode) -> Result<Option<u32>, Ext4Error> {
+    fn write_attributes(&mut self, path: &[u8], metadata: &Metadata) -> Result<Option<u32>, Ext4Error> {
         let unsupported = |reason| Ext4Error::Unsupported { path: text(path), reason };
-        match xattr::encode(&inode.metadata.xattrs).map_err(unsupported)? {
+        match xattr::encode(&metadata.xattrs).map_err(unsupported)? {
             xattr::Encoded::Block(block) => {
                 let at = self.allocate(1)?;
                 self.write_block(at, &block)?;

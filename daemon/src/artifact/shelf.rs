@@ -87,6 +87,11 @@ impl Shelf {
         Ok(shelf)
     }
 
+    /// Where unfinished things lie; what is called `name@…` is removed at the next start.
+    pub fn staging(&self) -> PathBuf {
+        self.root.join(STAGING)
+    }
+
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root

@@ -15,7 +15,7 @@ use super::inspect::{Facts, Inspected};
 use crate::artifact::bootstrap::{Mode, Output, Recipe};
 use crate::artifact::ext4::{Ext4Error, Ext4Writer, Journal, Shape};
 use crate::artifact::tarball::{self, TarballError};
-use crate::catalog::ImageRecipe;
+use crate::catalog::{DebianRecipe, RecipeFile};
 use crate::reporter::Reporter;
 
 pub(crate) const FINISH: &str = include_str!("debian.sh");
@@ -64,15 +64,18 @@ pub enum WriteError {
     },
 }
 
-pub(crate) fn bootstrap(recipe: &ImageRecipe) -> Recipe {
+/// How to make the image `name`.
+pub(crate) fn bootstrap(name: &str, recipe: &DebianRecipe) -> Recipe {
     // Every build is thrown away on failure, so dpkg need not sync each file.
     let mut options: Vec<OsString> = vec!["--dpkgopt=force-unsafe-io".into()];
     options.extend(recipe.exclude.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}").into()));
     options.extend(recipe.include.iter().map(|pattern| format!("--dpkgopt=path-include={pattern}").into()));
     options.push("--aptopt=Acquire::Languages \"none\"".into());
+    options.extend(recipe.files.iter().map(|file| file_hook(file).into()));
+    options.extend(recipe.commands.iter().map(|command| in_root(command).into()));
     options.push(format!("--customize-hook={FINISH}").into());
     Recipe {
-        subject: format!("the image {}", recipe.name),
+        subject: format!("the image {name}"),
         suite: recipe.suite.clone(),
         variant: "minbase",
         mode: Mode::Root,
@@ -81,6 +84,24 @@ pub(crate) fn bootstrap(recipe: &ImageRecipe) -> Recipe {
         environment: Vec::new(),
         output: Output::Tar,
     }
+}
+
+/// Written from within the root: a link in it must not lead to the host. Path and mode are of plain characters,
+/// the catalog checks that.
+fn file_hook(file: &RecipeFile) -> String {
+    let directory =
+        file.path.rsplit_once('/').map_or("/", |(directory, _)| if directory.is_empty() { "/" } else { directory });
+    let (path, mode, content) = (&file.path, &file.mode, quoted(&file.content));
+    in_root(&format!("mkdir -p {directory}; printf %s {content} >{path}; chmod {mode} {path}"))
+}
+
+fn in_root(command: &str) -> String {
+    format!("--customize-hook=chroot \"$1\" sh -euc {}", quoted(command))
+}
+
+/// One word for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Writes `stream` to a new file at `rootfs`.
@@ -135,5 +156,30 @@ impl<R: Read> Read for Hashing<'_, R> {
             self.reporter.progress(self.count, 0, ProgressUnit::Bytes, "writing the filesystem");
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_commands_of_a_recipe_are_words_of_a_shell() {
+        let file = RecipeFile { path: "/etc/a.conf".into(), content: "it's $HOME\n".into(), mode: "0600".into() };
+        let recipe = DebianRecipe { files: vec![file], commands: vec!["echo 'x'".into()], ..DebianRecipe::default() };
+        let options = bootstrap("mine", &recipe).options;
+        let root = |hook: &OsString| -> std::process::Output {
+            let script =
+                hook.to_string_lossy().replace("--customize-hook=chroot \"$1\" ", "").replace("/etc/", "\"$T\"/etc/");
+            let directory = std::env::temp_dir();
+            std::process::Command::new("sh").args(["-nc", &script]).env("T", directory).output().expect("sh runs")
+        };
+        let hooks: Vec<&OsString> =
+            options.iter().filter(|option| option.to_string_lossy().contains("chroot")).collect();
+        assert_eq!(hooks.len(), 2);
+        for hook in hooks {
+            let checked = root(hook);
+            assert!(checked.status.success(), "{hook:?}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
     }
 }

@@ -3,10 +3,14 @@
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::ImageName;
 
+use super::bundle::BundleError;
+use super::container::FlattenImageError;
 use super::debian::WriteError;
 use crate::artifact::bootstrap::BootstrapError;
 use crate::artifact::shelf::{LockError, ShelfError};
 use crate::artifact::{caused_by_full_disk, disk_full_hint};
+use crate::oci::flatten::FlattenError;
+use crate::oci::registry::PullError;
 
 /// The store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,56 @@ pub enum ImagePullError {
         /// The cause.
         source: ShelfError,
     },
+    /// The container image did not arrive.
+    #[error("cannot pull the image {name}")]
+    Fetch {
+        /// The image.
+        name: ImageName,
+        /// The cause.
+        source: PullError,
+    },
+    /// Its layers make no filesystem.
+    #[error("cannot make a root filesystem of the image {name}")]
+    Flatten {
+        /// The image.
+        name: ImageName,
+        /// The cause.
+        source: FlattenImageError,
+    },
+    /// The bundle could not be had or read.
+    #[error("cannot make the image {name} of a bundle")]
+    Bundle {
+        /// The image.
+        name: ImageName,
+        /// The cause.
+        source: BundleError,
+    },
+    /// The bundle did not arrive.
+    #[error("cannot download the bundle {url}")]
+    Download {
+        /// Where it should be.
+        url: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It is not the bundle that was meant.
+    #[error("the bundle {url} has the SHA-256 {found} instead of {wanted}")]
+    BundleDigest {
+        /// Where it was.
+        url: String,
+        /// In the catalog.
+        wanted: String,
+        /// Of what came.
+        found: String,
+    },
+    /// Another image has that name.
+    #[error("the name {name} belongs to an image made from {by}")]
+    Taken {
+        /// The name.
+        name: ImageName,
+        /// What has it.
+        by: String,
+    },
     /// The user stopped it.
     #[error("making the image {name} was cancelled")]
     Cancelled {
@@ -78,6 +132,20 @@ impl Classified for ImagePullError {
             Self::Unknown { .. } => Kind::NotFound,
             Self::Lock(LockError::Cancelled { .. }) | Self::Cancelled { .. } => Kind::Cancelled,
             Self::Bootstrap { source, .. } => source.kind(),
+            Self::Fetch { source, .. } => source.kind(),
+            Self::Taken { .. } => Kind::Conflict,
+            Self::BundleDigest { .. } | Self::Bundle { source: BundleError::Contents { .. }, .. } => Kind::Refused,
+            Self::Bundle { .. } | Self::Download { .. } if caused_by_full_disk(self) => Kind::HostNotReady,
+            Self::Bundle { .. } | Self::Download { .. } => Kind::Failed,
+            Self::Flatten {
+                source:
+                    FlattenImageError::Flatten {
+                        source: FlattenError::Hostile { .. } | FlattenError::TooLarge { .. }, ..
+                    },
+                ..
+            } => Kind::Refused,
+            Self::Flatten { .. } if caused_by_full_disk(self) => Kind::HostNotReady,
+            Self::Flatten { .. } => Kind::Failed,
             Self::Lock(LockError::Shelf(_)) | Self::Write { .. } | Self::Store { .. } => {
                 if caused_by_full_disk(self) {
                     Kind::HostNotReady
@@ -92,6 +160,14 @@ impl Classified for ImagePullError {
         match self {
             Self::Unknown { .. } => vec!["See what can be pulled with `banger image list --available`.".to_owned()],
             Self::Bootstrap { source, .. } => source.hints(),
+            Self::Fetch { source, .. } => source.hints(),
+            Self::Taken { name, .. } => vec![
+                "Choose another name with `--name NAME`.".to_owned(),
+                format!("Replace it with `banger image pull --refresh --name {name} …`."),
+            ],
+            Self::Flatten { .. } | Self::Bundle { .. } | Self::Download { .. } | Self::BundleDigest { .. } => {
+                disk_full_hint(self)
+            }
             Self::Lock(_) | Self::Write { .. } | Self::Store { .. } | Self::Cancelled { .. } => disk_full_hint(self),
         }
     }

@@ -73,7 +73,7 @@ fn merged(path: &str) -> String {
 }
 
 /// The value of PRETTY_NAME, unquoted (os-release(5)).
-fn pretty_name(os_release: &str) -> Option<String> {
+pub(super) fn pretty_name(os_release: &str) -> Option<String> {
     let value = os_release.lines().find_map(|line| line.trim().strip_prefix("PRETTY_NAME="))?.trim();
     let bare = value
         .strip_prefix('"')

@@ -1,5 +1,7 @@
 //! Claims about the image store, with a shell script in place of mmdebstrap.
 
+mod finished;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};

@@ -93,6 +93,32 @@ pub(super) fn convert(tree: &Path, out: &Path) -> Result<String, PackageError> {
     Ok(release)
 }
 
+/// Makes the three files in `out` from a kernel that a user has built: `kernel` and perhaps `modules` in `tree`.
+///
+/// # Errors
+/// See [`PackageError`].
+pub(super) fn convert_files(tree: &Path, release: &str, out: &Path) -> Result<(), PackageError> {
+    let image = tree.join("kernel");
+    let bytes = fs::read(&image).map_err(file_error("read", &image))?;
+    if bytes.starts_with(b"\x7fELF") {
+        write(&out.join(VMLINUX), &bytes)?;
+    } else {
+        let vmlinux = extract_vmlinux(&bytes).map_err(|source| PackageError::BzImage { path: image, source })?;
+        write(&out.join(VMLINUX), &vmlinux)?;
+    }
+    let modules = tree.join("modules");
+    if !modules.is_dir() {
+        // Everything is built in, says whoever built it.
+        fs::create_dir(&modules).map_err(file_error("create", &modules))?;
+        for name in ["modules.dep", "modules.builtin"] {
+            let builtin = super::modules::FIRST.map(|name| format!("kernel/{name}.ko\n")).concat();
+            write(&modules.join(name), if name == "modules.dep" { b"" } else { builtin.as_bytes() })?;
+        }
+    }
+    write(&out.join(MODULES_CPIO), &initrd_modules(&modules, release)?)?;
+    write_modules_filesystem(&modules, release, &out.join(MODULES_EXT4))
+}
+
 fn write(path: &Path, content: &[u8]) -> Result<(), PackageError> {
     fs::write(path, content).map_err(file_error("write", path))
 }

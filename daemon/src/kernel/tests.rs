@@ -152,3 +152,48 @@ async fn deleting_removes_the_files() {
     store.delete(&name()).await.unwrap();
     assert!(!made.directory.exists() && store.get(&name()).is_none());
 }
+
+fn imported(files: &std::path::Path, release: &str, refresh: Refresh) -> ImportedKernel {
+    ImportedKernel {
+        name: "mine".parse().unwrap(),
+        release: release.to_owned(),
+        files: files.to_owned(),
+        described: "vmlinux".to_owned(),
+        refresh,
+    }
+}
+
+#[tokio::test]
+async fn a_kernel_with_everything_built_in_is_imported_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let store = KernelStore::open(at("kernels"), at("cache")).unwrap();
+    std::fs::create_dir(at("files")).unwrap();
+    std::fs::write(at("files/kernel"), b"\x7fELF kernel").unwrap();
+    let reporter = Reporter::silent("op");
+    let kernel = store.import(imported(&at("files"), "6.12.1-mine", Refresh::IfAbsent), &reporter).await.unwrap();
+    assert_eq!(std::fs::read(&kernel.vmlinux).unwrap(), b"\x7fELF kernel");
+    assert!(kernel.modules_cpio.exists() && kernel.modules_ext4.exists());
+    assert_eq!((kernel.release.as_str(), store.list().len()), ("6.12.1-mine", 1));
+    let again = store.import(imported(&at("files"), "6.12.1-mine", Refresh::IfAbsent), &reporter).await.unwrap_err();
+    assert_eq!(again.kind(), Kind::Conflict);
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_none_or_lacks_its_disks_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let store = KernelStore::open(at("kernels"), at("cache")).unwrap();
+    std::fs::create_dir_all(at("files/modules")).unwrap();
+    std::fs::write(at("files/kernel"), b"\x7fELF kernel").unwrap();
+    std::fs::write(at("files/modules/modules.dep"), "kernel/virtio_net.ko:\n").unwrap();
+    std::fs::write(at("files/modules/modules.builtin"), "").unwrap();
+    let reporter = Reporter::silent("op");
+    let error = store.import(imported(&at("files"), "6.1", Refresh::Always), &reporter).await.unwrap_err();
+    assert!(error.hints()[0].contains("--modules"), "{error:?}");
+    let error = store.import(imported(&at("files"), "../6.1", Refresh::Always), &reporter).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    std::fs::write(at("files/kernel"), b"MZ").unwrap();
+    assert!(store.import(imported(&at("files"), "6.1", Refresh::Always), &reporter).await.is_err());
+    assert!(store.list().is_empty());
+}

@@ -17,6 +17,20 @@ pub struct Failure {
     #[prost(string, repeated, tag = "5")]
     pub left_behind: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// A piece of a file on its way to the daemon. Holes are not sent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FilePiece {
+    /// Relative, of plain names.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Of the whole file.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
 /// The finite set of failure classes. Each maps to one process exit code (see docs/cli.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2142,14 +2156,122 @@ pub struct Image {
     /// Only in the catalog so far, not built.
     #[prost(bool, tag = "13")]
     pub available_only: bool,
+    /// What its source configured; empty for a distribution.
+    #[prost(string, repeated, tag = "14")]
+    pub environment: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "15")]
+    pub working_directory: ::prost::alloc::string::String,
+    #[prost(string, tag = "16")]
+    pub user: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PullImageRequest {
+    /// In the catalog; with a reference: what to call the result, or empty to derive it.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Rebuild even if present.
     #[prost(bool, tag = "2")]
     pub refresh: bool,
+    /// `\[registry/\]repository[:tag][@digest]`, or empty for the catalog.
+    #[prost(string, tag = "3")]
+    pub reference: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub options: ::core::option::Option<ContainerOptions>,
+    /// Used for this request only, and only for the registry it names.
+    #[prost(message, optional, tag = "5")]
+    pub credential: ::core::option::Option<RegistryCredential>,
+}
+/// How a container image becomes an image; empty and zero mean the default.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContainerOptions {
+    /// What it boots with unless asked otherwise.
+    #[prost(string, tag = "1")]
+    pub kernel_name: ::prost::alloc::string::String,
+    /// Nominal size of the root filesystem.
+    #[prost(uint64, tag = "2")]
+    pub size_bytes: u64,
+    /// "linux/amd64".
+    #[prost(string, tag = "3")]
+    pub platform: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RegistryCredential {
+    #[prost(string, tag = "1")]
+    pub registry: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub password: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportImageRequest {
+    #[prost(oneof = "import_image_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<import_image_request::Part>,
+}
+/// Nested message and enum types in `ImportImageRequest`.
+pub mod import_image_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Start(super::ImportImage),
+        #[prost(message, tag = "2")]
+        Piece(super::FilePiece),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportImage {
+    /// What to call the result; may be empty if it follows from `described`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "ImageFiles", tag = "2")]
+    pub files: i32,
+    /// Which of several images.
+    #[prost(string, tag = "3")]
+    pub tag: ::prost::alloc::string::String,
+    /// What the user called the source.
+    #[prost(string, tag = "4")]
+    pub described: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub refresh: bool,
+    #[prost(message, optional, tag = "6")]
+    pub options: ::core::option::Option<ContainerOptions>,
+    /// Of a root filesystem: its init ("/sbin/init"), or empty if it has none …
+    #[prost(string, tag = "7")]
+    pub init_path: ::prost::alloc::string::String,
+    /// … and whether that starts an SSH server.
+    #[prost(bool, tag = "8")]
+    pub has_sshd: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportImageRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportImageResponse {
+    #[prost(bytes = "vec", tag = "1")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BuildImageRequest {
+    /// TOML, as one [image](image) of a catalog.
+    #[prost(string, tag = "1")]
+    pub recipe: ::prost::alloc::string::String,
+    /// Where the client read it, for messages.
+    #[prost(string, tag = "2")]
+    pub described: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PruneImageCacheRequest {
+    #[prost(bool, tag = "1")]
+    pub dry_run: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PruneImageCacheResponse {
+    #[prost(uint64, tag = "1")]
+    pub blobs: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListImagesRequest {
@@ -2176,6 +2298,45 @@ pub struct GetImageRequest {
 pub struct DeleteImageRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ImageFiles {
+    Unspecified = 0,
+    /// index.json, blobs/sha256/…
+    OciLayout = 1,
+    /// One file, "archive.tar", as `docker save` writes it.
+    DockerArchive = 2,
+    /// One file, "rootfs.ext4": a root filesystem that the user made.
+    Rootfs = 3,
+    /// One file, "bundle": what Export gave.
+    Bundle = 4,
+}
+impl ImageFiles {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "IMAGE_FILES_UNSPECIFIED",
+            Self::OciLayout => "IMAGE_FILES_OCI_LAYOUT",
+            Self::DockerArchive => "IMAGE_FILES_DOCKER_ARCHIVE",
+            Self::Rootfs => "IMAGE_FILES_ROOTFS",
+            Self::Bundle => "IMAGE_FILES_BUNDLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "IMAGE_FILES_UNSPECIFIED" => Some(Self::Unspecified),
+            "IMAGE_FILES_OCI_LAYOUT" => Some(Self::OciLayout),
+            "IMAGE_FILES_DOCKER_ARCHIVE" => Some(Self::DockerArchive),
+            "IMAGE_FILES_ROOTFS" => Some(Self::Rootfs),
+            "IMAGE_FILES_BUNDLE" => Some(Self::Bundle),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 #[cfg(feature = "client")]
@@ -2349,6 +2510,108 @@ pub mod image_service_client {
                 .insert(GrpcMethod::new("banger.v1.ImageService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes an image of files that the client sends. The first message says what they are.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::ImportImageRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::OperationEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banger.v1.ImageService/Import",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banger.v1.ImageService", "Import"));
+            self.inner.streaming(req, path, codec).await
+        }
+        /// An image as a bundle: the bytes of one file.
+        pub async fn export(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportImageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportImageResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banger.v1.ImageService/Export",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banger.v1.ImageService", "Export"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Makes what a recipe describes.
+        pub async fn build(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BuildImageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::OperationEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banger.v1.ImageService/Build",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banger.v1.ImageService", "Build"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Removes downloaded layers, or says what that would free.
+        pub async fn prune_cache(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PruneImageCacheRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PruneImageCacheResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banger.v1.ImageService/PruneCache",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banger.v1.ImageService", "PruneCache"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2391,6 +2654,47 @@ pub mod image_service_server {
             &self,
             request: tonic::Request<super::DeleteImageRequest>,
         ) -> std::result::Result<tonic::Response<super::Image>, tonic::Status>;
+        /// Server streaming response type for the Import method.
+        type ImportStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::OperationEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes an image of files that the client sends. The first message says what they are.
+        async fn import(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ImportImageRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ImportStream>, tonic::Status>;
+        /// Server streaming response type for the Export method.
+        type ExportStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExportImageResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An image as a bundle: the bytes of one file.
+        async fn export(
+            &self,
+            request: tonic::Request<super::ExportImageRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ExportStream>, tonic::Status>;
+        /// Server streaming response type for the Build method.
+        type BuildStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::OperationEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes what a recipe describes.
+        async fn build(
+            &self,
+            request: tonic::Request<super::BuildImageRequest>,
+        ) -> std::result::Result<tonic::Response<Self::BuildStream>, tonic::Status>;
+        /// Removes downloaded layers, or says what that would free.
+        async fn prune_cache(
+            &self,
+            request: tonic::Request<super::PruneImageCacheRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PruneImageCacheResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct ImageServiceServer<T> {
@@ -2648,6 +2952,191 @@ pub mod image_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/banger.v1.ImageService/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: ImageService>(pub Arc<T>);
+                    impl<
+                        T: ImageService,
+                    > tonic::server::StreamingService<super::ImportImageRequest>
+                    for ImportSvc<T> {
+                        type Response = super::OperationEvent;
+                        type ResponseStream = T::ImportStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ImportImageRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banger.v1.ImageService/Export" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportSvc<T: ImageService>(pub Arc<T>);
+                    impl<
+                        T: ImageService,
+                    > tonic::server::ServerStreamingService<super::ExportImageRequest>
+                    for ExportSvc<T> {
+                        type Response = super::ExportImageResponse;
+                        type ResponseStream = T::ExportStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportImageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::export(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banger.v1.ImageService/Build" => {
+                    #[allow(non_camel_case_types)]
+                    struct BuildSvc<T: ImageService>(pub Arc<T>);
+                    impl<
+                        T: ImageService,
+                    > tonic::server::ServerStreamingService<super::BuildImageRequest>
+                    for BuildSvc<T> {
+                        type Response = super::OperationEvent;
+                        type ResponseStream = T::BuildStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BuildImageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::build(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BuildSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banger.v1.ImageService/PruneCache" => {
+                    #[allow(non_camel_case_types)]
+                    struct PruneCacheSvc<T: ImageService>(pub Arc<T>);
+                    impl<
+                        T: ImageService,
+                    > tonic::server::UnaryService<super::PruneImageCacheRequest>
+                    for PruneCacheSvc<T> {
+                        type Response = super::PruneImageCacheResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PruneImageCacheRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::prune_cache(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PruneCacheSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2707,6 +3196,36 @@ pub struct Kernel {
     pub available_only: bool,
     #[prost(string, tag = "8")]
     pub description: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportKernelRequest {
+    #[prost(oneof = "import_kernel_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<import_kernel_request::Part>,
+}
+/// Nested message and enum types in `ImportKernelRequest`.
+pub mod import_kernel_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Start(super::ImportKernel),
+        /// "kernel" (ELF or bzImage) and, if it has modules, "modules/…": the content of /lib/modules/<release>.
+        #[prost(message, tag = "2")]
+        Piece(super::FilePiece),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportKernel {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// uname -r of it.
+    #[prost(string, tag = "2")]
+    pub release: ::prost::alloc::string::String,
+    /// What the user called the file.
+    #[prost(string, tag = "3")]
+    pub described: ::prost::alloc::string::String,
+    /// Replace one of that name.
+    #[prost(bool, tag = "4")]
+    pub refresh: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PullKernelRequest {
@@ -2906,6 +3425,33 @@ pub mod kernel_service_client {
                 .insert(GrpcMethod::new("banger.v1.KernelService", "Delete"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a kernel of files that the client sends. The first message says what they are.
+        pub async fn import(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::ImportKernelRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::OperationEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banger.v1.KernelService/Import",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banger.v1.KernelService", "Import"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2947,6 +3493,17 @@ pub mod kernel_service_server {
             &self,
             request: tonic::Request<super::DeleteKernelRequest>,
         ) -> std::result::Result<tonic::Response<super::Kernel>, tonic::Status>;
+        /// Server streaming response type for the Import method.
+        type ImportStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::OperationEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes a kernel of files that the client sends. The first message says what they are.
+        async fn import(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ImportKernelRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ImportStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct KernelServiceServer<T> {
@@ -3201,6 +3758,54 @@ pub mod kernel_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/banger.v1.KernelService/Import" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportSvc<T: KernelService>(pub Arc<T>);
+                    impl<
+                        T: KernelService,
+                    > tonic::server::StreamingService<super::ImportKernelRequest>
+                    for ImportSvc<T> {
+                        type Response = super::OperationEvent;
+                        type ResponseStream = T::ImportStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ImportKernelRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KernelService>::import(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

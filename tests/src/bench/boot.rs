@@ -115,7 +115,7 @@ fn ratio(report: &Report) -> f64 {
     median(&report.ours).as_secs_f64() / median(&report.floor).as_secs_f64()
 }
 
-fn median(times: &[Duration]) -> Duration {
+pub(super) fn median(times: &[Duration]) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     match sorted.len() {

@@ -47,6 +47,19 @@ pub(super) fn extents(start: u32, count: u32) -> Vec<Extent> {
         .collect()
 }
 
+/// Adds a run to the end of a file, as part of the last extent where it continues that.
+pub(super) fn append(extents: &mut Vec<Extent>, next: Extent) {
+    if let Some(last) = extents.last_mut()
+        && last.logical + last.count == next.logical
+        && last.start + last.count == next.start
+        && last.count + next.count <= LONGEST_EXTENT
+    {
+        last.count += next.count;
+    } else {
+        extents.push(next);
+    }
+}
+
 /// The leaf blocks of the extent tree; none if the extents fit the inode.
 pub(super) fn extent_leaves(extents: &[Extent]) -> Vec<Vec<u8>> {
     if extents.len() <= EXTENTS_IN_INODE {

@@ -92,6 +92,7 @@ impl Ext4Writer {
     /// # Errors
     /// [`Ext4Error::Write`], or [`Ext4Error::Unsupported`] beyond 1 TiB.
     pub fn finish(mut self) -> Result<Summary, Ext4Error> {
+        self.ensure_lost_and_found();
         self.write_directories()?;
         let geometry = plan(self.next_block, self.next_inode, &self.shape)
             .ok_or(Ext4Error::Unsupported { path: String::from("/"), reason: "the filesystem would be too large" })?;
