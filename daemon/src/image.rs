@@ -31,8 +31,8 @@ use crate::reporter::Reporter;
 pub use crate::artifact::Refresh;
 pub use bundle::BundleError;
 pub use container::{ContainerOptions, ContainerSource, Files, FlattenImageError};
+pub(crate) use debian::FINISH;
 pub use debian::WriteError;
-pub(crate) use debian::{FINISH, bootstrap};
 pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
 pub use import::{RegisterError, Registered};
 

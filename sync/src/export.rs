@@ -97,7 +97,7 @@ pub async fn export(
     let base = wanted.base.map(|id| id.as_slice().to_vec()).unwrap_or_default();
     let Wanted { patch, changes, pack, .. } = wanted;
     link.send(&Request::Export(ExportRequest { base, patch, changes, pack })).await?;
-    let unexpected = |expected| ExportError::Transfer { source: PrepareError::Unexpected { expected } };
+    let unexpected = |expected| ExportError::from(PrepareError::Unexpected { expected });
     let Reply::ExportSummary(told) = link.reply().await? else { return Err(unexpected("a summary")) };
     let summary = Summary {
         branch: Some(told.branch).filter(|branch| !branch.is_empty()),

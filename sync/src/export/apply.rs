@@ -105,7 +105,7 @@ impl Staging {
 
     /// Refuses wherever somebody's work could be lost.
     fn check(&self, worktree: &Path) -> Result<PathBuf, ExportError> {
-        let host = |source| ExportError::Host { repository: worktree.to_owned(), source };
+        let host = |source| ExportError::Host { repository: worktree.to_owned(), source: Box::new(source) };
         let options = ObserveOptions { include_untracked: true, ..ObserveOptions::default() };
         let overlay = observe(worktree, &options).map_err(host)?;
         let root = overlay.root.clone();
@@ -154,7 +154,8 @@ fn overlay_has_nothing(root: &Path, path: &TreePath) -> bool {
 }
 
 fn open(worktree: &Path) -> Result<repository::Opened, ExportError> {
-    repository::open(worktree).map_err(|source| ExportError::Host { repository: worktree.to_owned(), source })
+    repository::open(worktree)
+        .map_err(|source| ExportError::Host { repository: worktree.to_owned(), source: Box::new(source) })
 }
 
 fn mode_of(kind: EntryKind) -> Mode {

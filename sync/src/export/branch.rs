@@ -66,7 +66,7 @@ impl Incoming {
     /// [`ExportError`]; the repository is as it was.
     pub fn make_branch(mut self, worktree: &Path, name: &str, head: ObjectId) -> Result<Branched, ExportError> {
         let opened = repository::open(worktree)
-            .map_err(|source| ExportError::Host { repository: worktree.to_owned(), source })?;
+            .map_err(|source| ExportError::Host { repository: worktree.to_owned(), source: Box::new(source) })?;
         let repository = opened.repository.to_thread_local();
         let full = branch_ref(name)?;
         let before = existing(&repository, &full)?;

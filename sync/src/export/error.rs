@@ -16,7 +16,7 @@ pub enum ExportError {
     #[error("cannot get the work out of the guest")]
     Transfer {
         /// Why not.
-        source: PrepareError,
+        source: Box<PrepareError>,
     },
     /// It cannot be kept here.
     #[error("cannot keep what the guest sends")]
@@ -39,7 +39,7 @@ pub enum ExportError {
         /// Which.
         repository: PathBuf,
         /// Why not.
-        source: OverlayError,
+        source: Box<OverlayError>,
     },
     /// Somebody's work could get lost.
     #[error("the working tree {} is not clean: {what}", root.display())]
@@ -112,7 +112,7 @@ pub enum ExportError {
 
 impl From<PrepareError> for ExportError {
     fn from(source: PrepareError) -> Self {
-        Self::Transfer { source }
+        Self::Transfer { source: Box::new(source) }
     }
 }
 
