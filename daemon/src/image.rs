@@ -24,8 +24,10 @@ use crate::catalog::{Catalog, ImageRecipe};
 use crate::reporter::Reporter;
 
 pub use crate::artifact::Refresh;
+pub(crate) use debian::FINISH;
 pub use debian::WriteError;
-pub(crate) use debian::{FINISH, bootstrap};
+#[cfg(test)]
+pub(crate) use debian::bootstrap;
 pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
 
 const ROOTFS: &str = "rootfs.ext4";
