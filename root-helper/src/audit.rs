@@ -53,8 +53,8 @@ fn write(line: &str) {
 }
 
 fn render(entry: &Entry<'_>) -> String {
-    let (name, vm) = entry.operation.map_or(("-", None), name_of);
-    let vm = vm.map_or("-", |vm| vm.as_str());
+    let name = entry.operation.map_or("-", name_of);
+    let vm = entry.operation.and_then(Operation::vm).map_or("-", |vm| vm.as_str());
     let (level, decision, outcome) = match (&entry.decision, entry.failure) {
         (Decision::Refuse(reason), _) => (5, format!("refuse reason={reason:?}"), "nothing".to_owned()),
         (Decision::Permit, None) => (6, "permit".to_owned(), "done".to_owned()),
@@ -73,18 +73,18 @@ fn render(entry: &Entry<'_>) -> String {
     )
 }
 
-fn name_of(operation: &Operation) -> (&'static str, Option<&banger_proto::names::VmId>) {
+fn name_of(operation: &Operation) -> &'static str {
     match operation {
-        Operation::EnsureNetwork => ("ensure_network", None),
-        Operation::AttachLink { vm, .. } => ("attach_link", Some(vm)),
-        Operation::DetachLink { vm } => ("detach_link", Some(vm)),
-        Operation::SetNat { vm, .. } => ("set_nat", Some(vm)),
-        Operation::SetResolver { .. } => ("set_resolver", None),
-        Operation::CreateRootDisk { vm, .. } => ("create_root_disk", Some(vm)),
-        Operation::LaunchVm { vm, .. } => ("launch_vm", Some(vm)),
-        Operation::SignalVm { vm, .. } => ("signal_vm", Some(vm)),
-        Operation::TeardownVm { vm } => ("teardown_vm", Some(vm)),
-        Operation::Inventory => ("inventory", None),
+        Operation::EnsureNetwork => "ensure_network",
+        Operation::AttachLink { .. } => "attach_link",
+        Operation::DetachLink { .. } => "detach_link",
+        Operation::SetNat { .. } => "set_nat",
+        Operation::SetResolver { .. } => "set_resolver",
+        Operation::CreateRootDisk { .. } => "create_root_disk",
+        Operation::LaunchVm { .. } => "launch_vm",
+        Operation::SignalVm { .. } => "signal_vm",
+        Operation::TeardownVm { .. } => "teardown_vm",
+        Operation::Inventory => "inventory",
     }
 }
 

@@ -57,6 +57,11 @@ pub fn jail(vm: &VmId) -> PathBuf {
     Path::new(install::HELPER_STATE_DIRECTORY).join("jail/firecracker").join(vm.as_str())
 }
 
+/// Where [`run_vm`](crate::run_vm) says why it could not: beside the jail, where only root can write.
+pub fn failure_file(vm: &VmId) -> PathBuf {
+    jail(vm).with_extension("failure")
+}
+
 /// An image's file system, beneath the owner's state.
 pub fn rootfs(image: &ImageName, build: &BuildId) -> PathBuf {
     Path::new("images").join(format!("{image}@{build}")).join("rootfs.ext4")
@@ -88,7 +93,7 @@ mod tests {
             for derive in [device, device_uuid, origin_tag, store_tag, unit, ledger_file] {
                 assert_ne!(derive(&base), derive(&other), "digit {place}");
             }
-            for derive in [store_file, jail] {
+            for derive in [store_file, jail, failure_file] {
                 assert_ne!(derive(&base), derive(&other), "digit {place}");
             }
             assert_eq!(tap(&base) == tap(&other), place >= 12, "digit {place}");

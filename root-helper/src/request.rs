@@ -57,6 +57,22 @@ pub enum Operation {
     Inventory,
 }
 
+impl Operation {
+    /// The VM it is about, if it is about one.
+    pub fn vm(&self) -> Option<&VmId> {
+        match self {
+            Self::EnsureNetwork | Self::SetResolver { .. } | Self::Inventory => None,
+            Self::AttachLink { vm, .. }
+            | Self::DetachLink { vm }
+            | Self::SetNat { vm, .. }
+            | Self::CreateRootDisk { vm, .. }
+            | Self::LaunchVm { vm, .. }
+            | Self::SignalVm { vm, .. }
+            | Self::TeardownVm { vm } => Some(vm),
+        }
+    }
+}
+
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {

@@ -6,6 +6,7 @@
 //! Takes nothing but the id; everything else is in the ledger, which only root can write. The unit's mount namespace is
 //! its own, so what is mounted here is seen by nobody else and goes with it.
 
+pub mod failure;
 mod jail;
 mod program;
 
@@ -44,7 +45,10 @@ impl Classified for RunVmError {
 /// # Errors
 /// [`RunVmError`] if it cannot; it does not return otherwise.
 pub fn run(vm: &VmId) -> Result<Infallible, RunVmError> {
-    become_jailer(vm).map_err(|source| RunVmError { vm: vm.clone(), source })
+    become_jailer(vm).map_err(|source| {
+        failure::write(vm, &source);
+        RunVmError { vm: vm.clone(), source }
+    })
 }
 
 fn become_jailer(vm: &VmId) -> Step<Infallible> {
@@ -76,11 +80,9 @@ fn arguments(vm: &VmId, uid: u32, gid: u32) -> Vec<OsString> {
     let base = format!("{HELPER_STATE_DIRECTORY}/jail");
     let firecracker = format!("{PROGRAM_DIRECTORY}/firecracker");
     let (uid, gid) = (uid.to_string(), gid.to_string());
-    [
-        "--id", vm.as_str(), "--exec-file", &firecracker, "--uid", &uid, "--gid", &gid, "--chroot-base-dir", &base,
-    ]
-    .map(OsString::from)
-    .to_vec()
+    ["--id", vm.as_str(), "--exec-file", &firecracker, "--uid", &uid, "--gid", &gid, "--chroot-base-dir", &base]
+        .map(OsString::from)
+        .to_vec()
 }
 
 #[cfg(test)]

@@ -109,7 +109,9 @@ fn make_directory(path: &Path, mode: u32) -> Step<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let attempt = || format!("make the directory {}", path.display());
     match std::fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(StepError::new(attempt(), error)),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(StepError::new(attempt(), error));
+        }
         _ => {}
     }
     if !path.symlink_metadata().map_err(step(attempt()))?.is_dir() {
@@ -140,7 +142,10 @@ fn admit(client: OwnedFd, world: &Arc<Mutex<World>>, clients: &Arc<AtomicUsize>)
     if clients.fetch_add(1, Ordering::SeqCst) >= CLIENTS {
         clients.fetch_sub(1, Ordering::SeqCst);
         let (uid, pid) = (caller.uid(), caller.pid());
-        return audit::note(5, &format!("connection uid={uid} pid={pid} decision=refuse reason=\"{CLIENTS} are open\""));
+        return audit::note(
+            5,
+            &format!("connection uid={uid} pid={pid} decision=refuse reason=\"{CLIENTS} are open\""),
+        );
     }
     let (world, seat) = (Arc::clone(world), Seat(Arc::clone(clients)));
     let spawned = std::thread::Builder::new().name("client".to_owned()).spawn(move || {

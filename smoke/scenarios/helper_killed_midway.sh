@@ -34,6 +34,8 @@ words() {
     *) echo "$1" ;;
   esac
 }
+# How long the last request took, in milliseconds, as the helper wrote it down.
+last_took() { journalctl -u "$helper_unit" --no-pager -o cat | sed -n 's/^request .* ms=\([0-9]*\)$/\1/p' | tail -n 1; }
 teardown() {
   local status=0
   helper teardown-vm "$vm" >/dev/null || status=$?
@@ -45,23 +47,23 @@ teardown() {
 kills=0
 for operation in ensure-network attach-link set-nat set-resolver create-root-disk launch-vm detach-link teardown-vm; do
   prepare "$operation"
-  started=$(now)
   # shellcheck disable=SC2046 # words
   helper $(words "$operation") >/dev/null
-  takes=$(since "$started")
+  takes=$(last_took)
   teardown
   helper set-resolver off >/dev/null
   hit=0
-  for share in 0.15 0.35 0.5 0.65 0.8 0.95; do
+  case $operation in
+    launch-vm | teardown-vm) shares=(10 30 45 60 75 90) ;;
+    *) shares=(10 40 75) ;;
+  esac
+  for share in "${shares[@]}"; do
     prepare "$operation"
-    # shellcheck disable=SC2046 # words
-    helper $(words "$operation") >/dev/null 2>&1 &
-    asker=$!
-    sleep "$(awk -v takes="$takes" -v share="$share" 'BEGIN { print takes * share }')"
-    helper_kill
-    # 6: the helper hung up, so it was in the middle.
+    # As root, who may ask too, and may kill. 6: the helper hung up, so it was in the middle.
     status=0
-    wait "$asker" || status=$?
+    # shellcheck disable=SC2046 # words
+    "$SMOKE/bin/banger-boundary" kill-after $((takes * share / 100)) "$(helper_pid)" $(words "$operation") \
+      >/dev/null || status=$?
     [ "$status" != 6 ] || hit=$((hit + 1))
     helper_restart
     helper inventory >/dev/null
@@ -70,7 +72,7 @@ for operation in ensure-network attach-link set-nat set-resolver create-root-dis
     helper set-resolver off >/dev/null
     kills=$((kills + 1))
   done
-  say "$operation takes $takes s, killed $hit of 6 times in its middle, nothing was left"
+  say "$operation takes $takes ms, killed $hit of ${#shares[@]} times in its middle, nothing was left"
   [ "$hit" -gt 0 ] || fail "$operation was never hit"
   expect_equal "forwarding" "$(sysctl -n net.ipv4.ip_forward)" "$before_network"
 done

@@ -60,8 +60,17 @@ impl Client {
     /// # Errors
     /// The call that failed; `InvalidData` for an answer that is none.
     pub fn ask(&self, packet: &[u8]) -> io::Result<Option<Answer>> {
-        send(&self.socket, packet, SendFlags::NOSIGNAL)?;
+        self.send(packet)?;
         self.answer()
+    }
+
+    /// Sends any bytes.
+    ///
+    /// # Errors
+    /// The call that failed.
+    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+        send(&self.socket, packet, SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 
     /// The next answer.

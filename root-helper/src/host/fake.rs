@@ -141,7 +141,9 @@ impl Host for Fake {
     }
 
     fn set_forwarding(&self, forwarding: Switch) -> Step<()> {
-        self.0.call(format!("set forwarding {forwarding:?}"), |_| self.0.is_forwarding.store(forwarding == Switch::On, Ordering::SeqCst))
+        self.0.call(format!("set forwarding {forwarding:?}"), |_| {
+            self.0.is_forwarding.store(forwarding == Switch::On, Ordering::SeqCst)
+        })
     }
 
     fn set_resolver(&self, resolver: Switch) -> Step<()> {

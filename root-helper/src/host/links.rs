@@ -8,9 +8,7 @@ use std::time::Duration;
 use banger_proto::install::guest_mac;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
-};
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use crate::error::{Step, StepError, step};
@@ -56,7 +54,9 @@ pub fn ensure_bridge(name: &str, gateway: Prefixed) -> Step<()> {
 /// The bridge is as [`ensure_bridge`] leaves it.
 pub fn is_bridge_ready(name: &str, gateway: Prefixed) -> Step<bool> {
     talk(format!("look at the bridge {name}"), async |handle| match find(&handle, name).await? {
-        Some(link) if link.header.flags.contains(LinkFlags::Up) => has_address(&handle, link.header.index, gateway).await,
+        Some(link) if link.header.flags.contains(LinkFlags::Up) => {
+            has_address(&handle, link.header.index, gateway).await
+        }
         _ => Ok(false),
     })
 }

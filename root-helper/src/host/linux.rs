@@ -16,6 +16,7 @@ use crate::error::{Step, StepError, step};
 use crate::kernel_names;
 use crate::ledger::{FileIdentity, Process, RootDisk};
 use crate::request::{Signal, Switch};
+use crate::run_vm::failure;
 use crate::syscalls::tap;
 
 /// Where the machine monitor listens, seen from outside its jail.
@@ -148,8 +149,14 @@ impl Host for Linux {
     fn start_machine(&self, vm: &VmId, limits: Limits) -> Step<(Process, OwnedFd)> {
         let unit = kernel_names::unit(vm);
         let attempt = || format!("start the machine monitor in {unit}");
-        let process = process::identify(unit::start(vm, limits)?)?;
-        let ended = || StepError::new(attempt(), "it ended before it listened");
+        let process = unit::start(vm, limits).and_then(process::identify).map_err(|error| {
+            // It can end before anybody had a look at it.
+            failure::take(vm, attempt()).unwrap_or(error)
+        })?;
+        let ended = || {
+            let why = failure::take(vm, attempt());
+            why.unwrap_or_else(|| StepError::new(attempt(), "it ended before it listened"))
+        };
         let pidfd = process::open(process)?.ok_or_else(ended)?;
         let socket = kernel_names::jail(vm).join(API_SOCKET);
         let give_up = Instant::now() + SOCKET_LIMIT;
@@ -177,6 +184,7 @@ impl Host for Linux {
     }
 
     fn remove_jail(&self, vm: &VmId) -> Step<()> {
+        failure::take(vm, String::new());
         let path = kernel_names::jail(vm);
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -80,9 +80,7 @@ pub fn activate(owner: u32, vm: &VmId, disk: &RootDisk) -> Step<(u32, u32)> {
     let parameters = format!("7:{origin} 7:{store} P {CHUNK_SECTORS}");
     let target = Target { kind: "snapshot", sectors, parameters: &parameters };
     let (name, uuid) = (kernel_names::device(vm), kernel_names::device_uuid(vm));
-    mapper()?
-        .create(DeviceName { name: &name, uuid: &uuid }, target)
-        .map_err(step(format!("create the device {name}")))
+    mapper()?.create(DeviceName { name: &name, uuid: &uuid }, target).map_err(step(format!("create the device {name}")))
 }
 
 /// The devices are gone, as far as each can be made to go.

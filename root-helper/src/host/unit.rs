@@ -49,7 +49,9 @@ pub fn start(vm: &VmId, limits: Limits) -> Step<u32> {
     })?;
     match outcome {
         (result, Ok(Some(pid))) if result == "done" => Ok(pid),
-        (result, Err(error)) if result == "done" => Err(StepError::new(format!("ask for the process of {name}"), error)),
+        (result, Err(error)) if result == "done" => {
+            Err(StepError::new(format!("ask for the process of {name}"), error))
+        }
         (result, _) => Err(StepError::new(format!("start the unit {name}"), format!("its job ended: {result}"))),
     }
 }

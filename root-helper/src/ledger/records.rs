@@ -177,8 +177,7 @@ impl Records {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordsError> {
-    let bytes =
-        fs::read(path).map_err(|source| RecordsError::Io { attempt: "read", path: path.to_owned(), source })?;
+    let bytes = fs::read(path).map_err(|source| RecordsError::Io { attempt: "read", path: path.to_owned(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| RecordsError::Malformed { path: path.to_owned(), source })
 }
 
@@ -193,12 +192,8 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let records = Records::at(scratch.path());
         let vm: VmId = "1".repeat(32).parse().unwrap();
-        let network = NetworkHoldings {
-            boot_id: "b".into(),
-            bridge: true,
-            resolver: true,
-            forwarding_before: Some(false),
-        };
+        let network =
+            NetworkHoldings { boot_id: "b".into(), bridge: true, resolver: true, forwarding_before: Some(false) };
         records.save_vm(&vm, &full_holdings()).unwrap();
         records.save_network(&network).unwrap();
         let ledger = records.load().unwrap();

@@ -99,11 +99,8 @@ mod tests {
     #[test]
     fn after_a_reboot_only_the_disk_is_left() {
         let replay = plan(&written(None), "another boot");
-        let expected = Holdings {
-            boot_id: "another boot".into(),
-            root_disk: full_holdings().root_disk,
-            ..Holdings::default()
-        };
+        let expected =
+            Holdings { boot_id: "another boot".into(), root_disk: full_holdings().root_disk, ..Holdings::default() };
         assert_eq!(replay, Replay { holdings: expected, undo: vec![Undo::Machine] });
     }
 

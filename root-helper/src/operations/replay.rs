@@ -20,7 +20,7 @@ pub fn perform(world: &mut World) -> Vec<String> {
         let replay = replay::plan(&world.holdings(&vm), &boot_id);
         apply(world, &vm, replay, &mut clean_up);
     }
-    clean_up.left_behind.extend(settle::perform(world));
+    clean_up.left_behind.extend(settle::perform(world, None));
     if world.ledger().network.bridge || world.ledger().vms().any(|(_, holdings)| holdings.link.is_some()) {
         let ensured = ensure_network::perform(world);
         clean_up.left_behind.extend(ensured.err().map(|error| crate::error::chain(&error)));

@@ -1,14 +1,17 @@
-//! A machine monitor that ended by itself leaves devices and a jail. Before each request they are taken away, so that
-//! the request finds the ledger true.
+//! A machine monitor that ended by itself leaves devices and a jail. Before a request they are taken away, so that it
+//! finds the ledger true: of the VM it names, or of all if it names none.
 
 use banger_proto::names::VmId;
 
 use crate::error::Step;
 use crate::world::World;
 
-/// Settles every VM; says what could not be taken away, for the log.
-pub fn perform(world: &mut World) -> Vec<String> {
+/// Settles this VM, or every one; says what could not be taken away, for the log.
+pub fn perform(world: &mut World, only: Option<&VmId>) -> Vec<String> {
     let launched = |(vm, holdings): (&VmId, &crate::ledger::Holdings)| {
+        if only.is_some_and(|only| only != vm) {
+            return None;
+        }
         let process = holdings.machine.as_ref()?.process?;
         holdings.intent.is_none().then(|| (vm.clone(), process))
     };

@@ -29,9 +29,7 @@ impl Classified for SignalVmError {
 /// [`SignalVmError`].
 pub fn perform(world: &World, vm: &VmId, signal: Signal) -> Result<(), SignalVmError> {
     match world.holdings(vm).machine.and_then(|machine| machine.process) {
-        Some(process) => {
-            world.host.signal(process, signal).map_err(|source| SignalVmError { vm: vm.clone(), source })
-        }
+        Some(process) => world.host.signal(process, signal).map_err(|source| SignalVmError { vm: vm.clone(), source }),
         None => Ok(()),
     }
 }

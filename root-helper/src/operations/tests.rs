@@ -189,10 +189,10 @@ fn a_machine_monitor_that_ended_leaves_no_devices() {
     stage.create().unwrap();
     let before = stage.objects();
     stage.launch().unwrap();
-    assert_eq!(settle::perform(&mut stage.world), Vec::<String>::new());
+    assert_eq!(settle::perform(&mut stage.world, None), Vec::<String>::new());
     assert!(stage.objects().contains(&format!("machine {}", vm())), "it runs: nothing to settle");
     stage.facts.has_ended.store(true, Ordering::SeqCst);
-    assert_eq!(settle::perform(&mut stage.world), Vec::<String>::new());
+    assert_eq!(settle::perform(&mut stage.world, None), Vec::<String>::new());
     assert_eq!(stage.objects(), before);
     assert!(!stage.world.holdings(&vm()).is_launched());
     stage.launch().unwrap();

@@ -1,5 +1,7 @@
 //! Table and byte-level tests of the parser.
 
+mod corpus;
+
 use super::*;
 use wire::request::Operation as Wire;
 

@@ -67,7 +67,7 @@ fn answer(
     };
     let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
     let (decision, outcome) = guarded(&mut world, |world| {
-        for problem in settle::perform(world) {
+        for problem in settle::perform(world, operation.vm()) {
             audit::note(4, &format!("settle: {problem}"));
         }
         match policy::decide(caller, world.scope(), operation.clone()) {

@@ -30,8 +30,7 @@ const IFF_VNET_HDR: u16 = 0x4000;
 /// # Errors
 /// The call that failed; `InvalidInput` for a name of more than 15 bytes.
 pub fn create(name: &str, owner: u32) -> io::Result<()> {
-    let mut request =
-        InterfaceRequest { name: [0; 16], flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, rest: [0; 22] };
+    let mut request = InterfaceRequest { name: [0; 16], flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, rest: [0; 22] };
     if name.len() >= request.name.len() {
         return Err(io::ErrorKind::InvalidInput.into());
     }

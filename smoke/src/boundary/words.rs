@@ -17,6 +17,7 @@ banger-boundary teardown-vm VM
 banger-boundary inventory
 banger-boundary hammer FRAMES SEED [VM ...]
 banger-boundary flood CONNECTIONS
+banger-boundary kill-after MILLISECONDS PID WORDS ...
 ";
 
 /// The operation that the words mean.
@@ -82,7 +83,8 @@ mod tests {
 
     #[test]
     fn every_operation_can_be_said() {
-        for line in USAGE.lines().filter(|line| !line.contains("FRAMES") && !line.contains("CONNECTIONS")) {
+        let more = ["hammer", "flood", "kill-after"];
+        for line in USAGE.lines().filter(|line| !more.iter().any(|word| line.contains(word))) {
             let line = line.replace("on|off", "on").replace("terminate|kill", "kill").replace("ADDRESS", "172.16.0.2");
             let line = line.replace("VCPUS", "1").replace("MIB", "1");
             let words: Vec<&str> = line.split(' ').skip(1).collect();

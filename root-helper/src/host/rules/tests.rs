@@ -49,13 +49,8 @@ fn a_guest_without_nat_is_not_in_the_nat_set() {
 #[test]
 fn a_listing_that_lacks_a_rule_or_an_element_does_not_match() {
     let batch = render(&network(), &ledger());
-    let listed: Vec<Value> = batch["nftables"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|object| object.get("add"))
-        .cloned()
-        .collect();
+    let listed: Vec<Value> =
+        batch["nftables"].as_array().expect("a list").iter().filter_map(|object| object.get("add")).cloned().collect();
     let listing = |objects: Vec<Value>| [json!({"nftables": objects})];
     assert!(matches(&batch, &listing(listed.clone())));
     for (at, object) in listed.iter().enumerate().filter(|(_, object)| object.get("rule").is_some()) {
