@@ -6,7 +6,7 @@
 //! ```text
 //! provision   ../work_disk.rs, root_client.rs (link, root disk)
 //! launch      ../initrd.rs, launch.rs, machine.rs, api.rs
-//! inspect     observe.rs      by the helper's ledger, then by asking the VMM
+//! inspect     observe.rs, handles.rs          by the helper's ledger, then by asking the VMM
 //! control     vsock.rs
 //! reassert    network.rs, fullness.rs
 //! ```
@@ -15,6 +15,7 @@ mod api;
 mod examine;
 mod files;
 mod fullness;
+mod handles;
 mod launch;
 mod machine;
 mod network;
@@ -64,6 +65,7 @@ pub struct FirecrackerPlatform {
     /// must still be true when it is acted upon.
     changing: tokio::sync::RwLock<()>,
     told: Mutex<fullness::Told>,
+    handles: handles::Handles,
 }
 
 impl FirecrackerPlatform {
@@ -85,6 +87,7 @@ impl FirecrackerPlatform {
             guest_binary: None,
             changing: tokio::sync::RwLock::default(),
             told: Mutex::default(),
+            handles: handles::Handles::default(),
         })
     }
 
@@ -272,7 +275,7 @@ impl Platform for FirecrackerPlatform {
     }
 
     fn wait_gone<'a>(&'a self, process: &'a ProcessIdentity) -> BoxFuture<'a, ()> {
-        Box::pin(process::wait_gone(process, &self.host_boot_id))
+        Box::pin(self.handles.wait_gone(process))
     }
 
     fn kill<'a>(

@@ -5,7 +5,6 @@
 //! ([`observe`](super::observe)).
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use super::files::{self, Files};
 use super::root_client::Answer;
 use super::{FirecrackerPlatform, address_of, machine, network};
 use crate::platform::files::blocking;
-use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan, error, initrd, process, syscalls};
+use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan, error, initrd};
 use crate::reporter::Reporter;
 use crate::vm::observe::console_tail;
 
@@ -42,7 +41,7 @@ impl FirecrackerPlatform {
         self.ensure_ours(plan)?;
         let (id, address) = (reporter.operation_id(), address_of(plan)?);
         let _stable = self.changing.read().await;
-        if let Some(process) = self.process_of(&plan.id, &self.root.inventory(id).await?) {
+        if let Some(process) = self.process_of(id, &plan.id).await? {
             let attempt = format!("cannot start {}, its VMM runs already with pid {}", plan.name, process.pid);
             return Err(error::plain(Kind::Conflict, attempt));
         }
@@ -80,13 +79,13 @@ impl FirecrackerPlatform {
         files: &Files,
         reporter: &Reporter,
     ) -> Result<ProcessIdentity, PlatformError> {
-        let (process, pidfd) = self.launch_vmm(plan, reporter.operation_id()).await?;
+        let process = self.launch_vmm(plan, reporter.operation_id()).await?;
         let configured = tokio::select! {
             biased;
             () = reporter.cancellation().cancelled() => {
                 Err(error::plain(Kind::Cancelled, format!("starting {} was cancelled", plan.name)))
             }
-            () = ended(pidfd, &process, &self.host_boot_id) => Err(ended_early(plan, files)),
+            () = self.handles.wait_gone(&process) => Err(ended_early(plan, files)),
             configured = configure(plan, files, reporter.cancellation()) => configured.map_err(|source| {
                 error::classified(format!("cannot start the guest of {}", plan.name), source)
             }),
@@ -98,11 +97,7 @@ impl FirecrackerPlatform {
         Err(failure)
     }
 
-    pub(super) async fn launch_vmm(
-        &self,
-        plan: &VmPlan,
-        operation_id: &str,
-    ) -> Result<(ProcessIdentity, Option<OwnedFd>), PlatformError> {
+    pub(super) async fn launch_vmm(&self, plan: &VmPlan, operation_id: &str) -> Result<ProcessIdentity, PlatformError> {
         let kernel = files::stored(&plan.vmlinux)?;
         let launch = Operation::LaunchVm(LaunchVm {
             vm_id: plan.id.to_string(),
@@ -112,15 +107,16 @@ impl FirecrackerPlatform {
             memory_mib: plan.memory_mib,
         });
         match self.root.ask(operation_id, launch).await? {
-            Answer::Launched { launched, pidfd } => {
+            Answer::Launched { launched, pidfd: Some(pidfd) } => {
                 let process = ProcessIdentity {
                     pid: launched.pid,
                     start_time_ticks: launched.start_time_ticks,
                     host_boot_id: self.host_boot_id.clone(),
                 };
-                Ok((process, pidfd))
+                self.handles.keep(&process, pidfd);
+                Ok(process)
             }
-            Answer::Done | Answer::Holdings(_) => {
+            Answer::Launched { pidfd: None, .. } | Answer::Done | Answer::Holdings(_) => {
                 Err(error::plain(Kind::Internal, format!("the root helper does not say how it launched {}", plan.name)))
             }
         }
@@ -154,16 +150,6 @@ pub(super) async fn connect(socket: &Path, patience: Duration, wanted: impl Fn()
             connected => return connected,
         }
     }
-}
-
-/// Resolves when the VMM has ended.
-async fn ended(pidfd: Option<OwnedFd>, process: &ProcessIdentity, host_boot_id: &str) {
-    if let Some(pidfd) = pidfd
-        && syscalls::ended(pidfd).await.is_ok()
-    {
-        return;
-    }
-    process::wait_gone(process, host_boot_id).await;
 }
 
 /// The log of a failed start may be the only trace of it, so one earlier console is kept.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use banger_proto::failure::Kind;
 use banger_proto::names::VmId;
-use banger_proto::root::v1::{Holdings, Signal, SignalVm, request::Operation};
+use banger_proto::root::v1::{Signal, SignalVm, request::Operation};
 
-use super::{FirecrackerPlatform, address_of, launch};
-use crate::platform::{Observed, PlatformError, ProcessIdentity, VmPlan, error, process};
+use super::{FirecrackerPlatform, address_of, handles, launch};
+use crate::platform::{Observed, PlatformError, ProcessIdentity, VmPlan, error};
 
 /// A VMM that was found running listens, unless it was found in the middle of its start.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
@@ -18,11 +18,8 @@ impl FirecrackerPlatform {
     /// Runs at start, before anything else is done to the VM.
     pub(super) async fn observe(&self, plan: &VmPlan) -> Result<Observed, PlatformError> {
         const WHO: &str = "inspect";
-        let Some(process) = self.process_of(&plan.id, &self.root.inventory(WHO).await?) else {
-            return Ok(Observed::Gone);
-        };
-        let alive = || process::is_alive(&process, &self.host_boot_id);
-        let started = match launch::connect(&self.files(plan).api_socket, LISTEN_PATIENCE, alive).await {
+        let Some(process) = self.process_of(WHO, &plan.id).await? else { return Ok(Observed::Gone) };
+        let started = match launch::connect(&self.files(plan).api_socket, LISTEN_PATIENCE, || true).await {
             Ok(mut api) => api.is_started().await,
             // Where nobody listens, nobody ever told it to start.
             Err(error) if error.nobody_listens() => Ok(false),
@@ -30,37 +27,59 @@ impl FirecrackerPlatform {
         };
         match started {
             Ok(true) => Ok(Observed::Running(launch::running(plan, address_of(plan)?, process))),
-            _ if !alive() => Ok(Observed::Gone),
             Ok(false) => {
                 tracing::info!(vm = %plan.name, pid = process.pid, "ending a VMM whose guest was never started");
                 self.end_vmm(WHO, &plan.id).await?;
                 Ok(Observed::Gone)
             }
+            Err(_) if self.process_of(WHO, &plan.id).await?.is_none() => Ok(Observed::Gone),
             Err(source) => Err(error::classified(format!("cannot ask the VMM of {} how far it is", plan.name), source)
                 .hint(format!("End it with `banger vm kill {}`.", plan.name))),
         }
     }
 
-    /// The VMM of a VM, if it lives.
-    pub(super) fn process_of(&self, id: &VmId, holdings: &Holdings) -> Option<ProcessIdentity> {
-        let held = holdings.vms.iter().find(|held| held.vm_id == id.as_str() && held.pid != 0)?;
-        let process = ProcessIdentity {
+    /// The VMM of a VM, if it lives, with a handle kept on it.
+    pub(super) async fn process_of(
+        &self,
+        operation_id: &str,
+        id: &VmId,
+    ) -> Result<Option<ProcessIdentity>, PlatformError> {
+        let Some(process) = self.listed(operation_id, id).await? else { return Ok(None) };
+        if self.handles.knows(&process) {
+            return Ok(Some(process));
+        }
+        let opened = handles::open(process.pid).map_err(|source| {
+            error::plain(Kind::Failed, format!("cannot open a pidfd of the VMM, pid {}", process.pid)).because(source)
+        })?;
+        let Some(pidfd) = opened else { return Ok(None) };
+        // Only now that the pidfd holds on to a process does the helper's word for its number mean that process.
+        let still = self.listed(operation_id, id).await?;
+        if still.as_ref() == Some(&process) {
+            self.handles.keep(&process, pidfd);
+        }
+        Ok(still.filter(|still| *still == process))
+    }
+
+    /// What the helper says; it has looked at the process itself.
+    async fn listed(&self, operation_id: &str, id: &VmId) -> Result<Option<ProcessIdentity>, PlatformError> {
+        let holdings = self.root.inventory(operation_id).await?;
+        let held = holdings.vms.iter().find(|held| held.vm_id == id.as_str() && held.pid != 0);
+        Ok(held.map(|held| ProcessIdentity {
             pid: held.pid,
             start_time_ticks: held.start_time_ticks,
             host_boot_id: self.host_boot_id.clone(),
-        };
-        process::is_alive(&process, &self.host_boot_id).then_some(process)
+        }))
     }
 
     /// Ends the VMM now; fine if there is none.
     pub(super) async fn end_vmm(&self, operation_id: &str, id: &VmId) -> Result<(), PlatformError> {
-        let Some(process) = self.process_of(id, &self.root.inventory(operation_id).await?) else { return Ok(()) };
+        let Some(process) = self.process_of(operation_id, id).await? else { return Ok(()) };
         let signal = SignalVm { vm_id: id.to_string(), signal: Signal::Kill.into() };
         match self.root.perform(operation_id, Operation::SignalVm(signal)).await {
             Err(error) if error.kind != Kind::NotFound => return Err(error),
             _ => {}
         }
-        let gone = process::wait_gone(&process, &self.host_boot_id);
+        let gone = self.handles.wait_gone(&process);
         tokio::time::timeout(KILL_PATIENCE, gone).await.map_err(|_| {
             let (pid, seconds) = (process.pid, KILL_PATIENCE.as_secs());
             error::plain(Kind::Failed, format!("the VMM, pid {pid}, did not end within {seconds} s of SIGKILL"))

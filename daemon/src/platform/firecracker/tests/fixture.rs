@@ -78,6 +78,7 @@ impl Fixture {
             guest_binary: Some(root.join("guest")),
             changing: tokio::sync::RwLock::default(),
             told: std::sync::Mutex::default(),
+            handles: Default::default(),
         };
         Self { platform, helper, reporter: Reporter::silent("op-test"), scratch }
     }
