@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test lint fmt bench bench-image clean-state
+.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -22,7 +22,7 @@ help: ## List the targets
 install-deps: ## Install the distribution packages banger and its tests need (only what is missing)
 	@tools/install-deps
 
-build: ## Build the four programs into target/release
+build: ## Build the programs into target/release
 	@# Only what a user runs: the tests' own dependencies would double the first build.
 	@$(CARGO) build --release -p banger -p bangerd
 	@# Alone, so that no other crate's features can reach the privileged program.
@@ -45,6 +45,14 @@ lint: ## Formatting, clippy with warnings denied, shellcheck where installed
 
 fmt: ## Format the Rust sources
 	@$(CARGO) fmt --all
+
+smoke: build ## Boot a systemd host in QEMU, install banger in it, run the scenarios (SCENARIO=a,b for some of them)
+	@$(CARGO) build --release --quiet -p banger-smoke
+	@$(RELEASE)/banger-smoke run $(if $(SCENARIO),--scenario $(SCENARIO))
+
+smoke-shell: build ## Boot that host and stay in it with a shell of root
+	@$(CARGO) build --release --quiet -p banger-smoke
+	@$(RELEASE)/banger-smoke shell
 
 bench: build ## Measure `vm run` against the same VM started by hand; writes target/bench/boot.json
 	@$(CARGO) build --release --quiet -p banger-tests --bin banger-bench

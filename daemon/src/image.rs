@@ -33,6 +33,8 @@ pub use bundle::BundleError;
 pub use container::{ContainerOptions, ContainerSource, Files, FlattenImageError};
 pub(crate) use debian::FINISH;
 pub use debian::WriteError;
+#[cfg(test)]
+pub(crate) use debian::bootstrap;
 pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
 pub use import::{RegisterError, Registered};
 

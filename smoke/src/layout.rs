@@ -46,6 +46,11 @@ impl Layout {
         self.target.join("smoke").join(below)
     }
 
+    /// Where the test suite keeps its stores, by user.
+    pub fn test_artifacts(&self) -> PathBuf {
+        self.target.join("test-artifacts")
+    }
+
     /// Belongs to the run that goes on, removed by the next.
     pub fn run(&self, below: &str) -> PathBuf {
         self.cache("run").join(below)

@@ -1,4 +1,5 @@
-//! A kernel and an image of banger's own stores, made by the product on this machine and kept in `target/smoke/state`.
+//! A kernel and an image of banger's own stores, made by the product on this machine: by the test suite, which keeps
+//! them in `target/test-artifacts/<uid>/<key>`, or else by us, in `target/smoke/state/<key>/banger`.
 //!
 //! The host under test has no way to the internet, so they are pulled out here and carried in.
 
@@ -58,11 +59,21 @@ impl Kind {
     }
 }
 
+/// Sixteen digits that change with the sources that make kernels and images, in the checkout at `workspace`.
+pub fn key(workspace: &Path) -> Result<String> {
+    let sources = ["artifact", "artifact.rs", "catalog", "catalog.rs", "image", "image.rs", "kernel", "kernel.rs"];
+    digest::key(&sources.map(|part| workspace.join("daemon/src").join(part)))
+}
+
 /// The directory of the default one, pulled the first time.
 pub fn ensure(layout: &Layout, kind: Kind) -> Result<PathBuf> {
-    let sources = ["artifact", "artifact.rs", "catalog", "catalog.rs", "image", "image.rs", "kernel", "kernel.rs"];
-    let sources: Vec<PathBuf> = sources.iter().map(|part| layout.source(&format!("daemon/src/{part}"))).collect();
-    let home = layout.cache("state").join(digest::key(&sources)?);
+    let key = key(&layout.source(""))?;
+    // Whoever ran the tests last; a store of another user cannot be read, and then it is as if it were not there.
+    let suites = fs::read_dir(layout.test_artifacts()).into_iter().flatten().filter_map(std::result::Result::ok);
+    if let Some(found) = suites.filter_map(|user| find(&user.path().join(&key), kind).ok()).next() {
+        return Ok(found);
+    }
+    let home = layout.cache("state").join(key);
     let state = home.join("banger");
     if find(&state, kind).is_err() {
         ui::step(&format!("pulling the {} {} (once)", kind.word(), kind.default_name()));
@@ -103,7 +114,7 @@ struct Runtime(TempDir);
 
 impl Runtime {
     fn environment(&self, command: &mut Command, home: &Path) {
-        command.env_clear();
+        command.env_clear().env("BANGER_MODE", "rootless");
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }

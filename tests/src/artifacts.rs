@@ -1,10 +1,10 @@
 //! The kernel and image every machine of the suite boots from, made once and shared.
 //!
 //! Making them takes a minute, so the first test that needs them pulls them *as its user, through the product*,
-//! and keeps the two stores in `target/test-artifacts/<uid>/`. Later environments get hard links. What the product's
-//! own sources say about images and kernels is part of the key: change them and they are made again.
+//! and keeps the two stores in `target/test-artifacts/<uid>/`. Later environments get hard links; `make smoke` carries
+//! them into its host. What the product's own sources say about images and kernels is the key: change them and they
+//! are made again.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -72,27 +72,8 @@ pub fn provide(env: &Env) {
 }
 
 fn store(account: &Account) -> PathBuf {
-    target_directory().join("test-artifacts").join(account.uid.to_string()).join(format!("{:016x}", key()))
-}
-
-/// Changes when the sources that make images and kernels change.
-fn key() -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let source = workspace_root().join("daemon/src");
-    for part in ["image.rs", "image", "kernel.rs", "kernel", "artifact.rs", "artifact", "catalog.rs", "catalog"] {
-        hash_tree(&source.join(part), &mut hasher);
-    }
-    hasher.finish()
-}
-
-fn hash_tree(path: &Path, hasher: &mut DefaultHasher) {
-    if let Ok(entries) = std::fs::read_dir(path) {
-        let mut children: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        children.sort();
-        children.iter().for_each(|child| hash_tree(child, hasher));
-    } else if let Ok(content) = std::fs::read(path) {
-        content.hash(hasher);
-    }
+    let key = banger_smoke::store::key(&workspace_root()).expect("the sources can be read");
+    target_directory().join("test-artifacts").join(account.uid.to_string()).join(key)
 }
 
 /// With owner, mode and holes; hard links where both lie on one file system.

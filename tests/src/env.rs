@@ -135,6 +135,8 @@ impl Env {
             ("LOGNAME", self.account.name.clone().into()),
             ("SHELL", "/bin/sh".into()),
             ("LANG", "C.UTF-8".into()),
+            // Whatever is installed on this machine.
+            ("BANGER_MODE", "rootless".into()),
             ("TZ", "UTC".into()),
             ("TMPDIR", below("tmp")),
             ("XDG_RUNTIME_DIR", below("run")),

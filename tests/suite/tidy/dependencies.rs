@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("root-helper", &["proto"]),
     ("daemon", &["proto"]),
     ("cli", &["proto", "sync"]),
-    ("tests", &["proto", "generate"]),
+    ("tests", &["proto", "generate", "smoke"]),
     ("tests/generate", &[]),
     ("smoke", &["proto"]),
 ];

@@ -69,7 +69,11 @@ mod tests {
     fn the_recipe_of_the_default_image_is_taken() {
         let catalog = Catalog::embedded();
         let recipe = catalog.image(&"debian-bookworm".parse().unwrap()).unwrap();
-        let arguments = super::super::super::arguments(&crate::image::bootstrap(recipe), false);
+        let crate::catalog::ImageSource::Debian(debian) = &recipe.source else {
+            panic!("the default image is Debian's")
+        };
+        let made = crate::image::bootstrap(recipe.name.as_str(), debian);
+        let arguments = super::super::super::arguments(&made, false);
         let arguments: Vec<String> = arguments.into_iter().map(|one| one.into_string().unwrap()).collect();
         assert_eq!(check(&arguments), Ok(()));
     }
