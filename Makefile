@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test lint fmt bench clean-state
+.PHONY: help install-deps build demo test lint fmt bench bench-sync clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -49,6 +49,11 @@ fmt: ## Format the Rust sources
 bench: build ## Measure `vm run` against the same VM started by hand; writes target/bench/boot.json
 	@$(CARGO) build --release --quiet -p banger-tests --bin banger-bench
 	@$(RELEASE)/banger-bench boot
+
+bench-sync: ## Measure the workspace engine against rsync, tar over ssh and git clone; writes target/bench/sync.json
+	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \
+		--bin banger-sync-receiver --bin banger-bench
+	@$(RELEASE)/banger-bench sync
 
 clean-state: ## Forget the kernel and image that the tests share (they are built again when needed)
 	@rm -rf $(TARGET_DIR)/test-artifacts

@@ -3,3 +3,5 @@
 
 pub mod boot;
 mod by_hand;
+mod sshd;
+pub mod sync;

@@ -1,23 +1,30 @@
-//! `banger-bench boot`: `vm run` beside the same machine started by hand. See [`banger_tests::bench`].
+//! `banger-bench boot|sync`: `vm run` beside the same machine started by hand, the workspace engine beside what people
+//! use instead. See [`banger_tests::bench`].
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use banger_tests::bench::boot;
+use banger_tests::bench::{boot, sync};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let rounds = match (arguments.next().as_deref(), arguments.next()) {
-        (Some("boot"), None) => Some(5),
-        (Some("boot"), Some(rounds)) => rounds.parse().ok().filter(|rounds| *rounds > 0),
-        _ => None,
+    let what = arguments.next().unwrap_or_default();
+    let default = if what == "sync" { 3 } else { 5 };
+    let rounds = arguments.next().map_or(Some(default), |rounds| rounds.parse().ok());
+    let (table, path) = match (what.as_str(), rounds.filter(|rounds| *rounds > 0)) {
+        ("boot", Some(rounds)) => {
+            let report = boot::measure(rounds);
+            (boot::render(&report), boot::write(&report))
+        }
+        ("sync", Some(rounds)) => {
+            let report = sync::measure(rounds);
+            (sync::render(&report), sync::write(&report))
+        }
+        _ => {
+            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|sync [ROUNDS]");
+            return ExitCode::from(2);
+        }
     };
-    let Some(rounds) = rounds else {
-        let _ = writeln!(std::io::stderr(), "usage: banger-bench boot [ROUNDS]");
-        return ExitCode::from(2);
-    };
-    let report = boot::measure(rounds);
-    let path = boot::write(&report);
-    let _ = writeln!(std::io::stdout(), "{}\nwritten to {}", boot::render(&report), path.display());
+    let _ = writeln!(std::io::stdout(), "{table}\nwritten to {}", path.display());
     ExitCode::SUCCESS
 }
