@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image clean-state
+.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image bench-sync clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -61,6 +61,11 @@ bench: build ## Measure `vm run` against the same VM started by hand; writes tar
 bench-image: build ## Measure `image pull` against skopeo, umoci and mke2fs; writes target/bench/image.json
 	@$(CARGO) build --release --quiet -p banger-tests --bin banger-bench
 	@$(RELEASE)/banger-bench image
+
+bench-sync: ## Measure the workspace engine against rsync, tar over ssh and git clone; writes target/bench/sync.json
+	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \
+		--bin banger-sync-receiver --bin banger-bench
+	@$(RELEASE)/banger-bench sync
 
 clean-state: ## Forget the kernel and image that the tests share (they are built again when needed)
 	@rm -rf $(TARGET_DIR)/test-artifacts

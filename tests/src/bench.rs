@@ -4,3 +4,5 @@
 pub mod boot;
 mod by_hand;
 pub mod image;
+mod sshd;
+pub mod sync;

@@ -15,7 +15,7 @@ use crate::repo::{Repo, git_in};
 use crate::sshd::Sshd;
 
 /// Runs a prepare and keeps every byte the host sent.
-async fn recorded(connection: &Connection, overlay: &Overlay, root: &Path, tape: &Path) -> Vec<u8> {
+pub async fn recorded(connection: &Connection, overlay: &Overlay, root: &Path, tape: &Path) -> Vec<u8> {
     let command = format!(
         "tee {} | {} --root {}",
         shell_quote(tape.to_str().unwrap()),
@@ -53,7 +53,7 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Where each frame of a stream ends.
-fn boundaries(bytes: &[u8]) -> Vec<usize> {
+pub fn boundaries(bytes: &[u8]) -> Vec<usize> {
     let mut ends = vec![0];
     let mut at = 0;
     while at < bytes.len() {

@@ -5,6 +5,7 @@
 mod crash;
 mod export;
 mod hostile;
+mod mutation;
 mod overlay;
 mod prepare;
 mod repo;

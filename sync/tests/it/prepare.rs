@@ -327,3 +327,32 @@ async fn a_receiver_that_is_not_there_says_so() {
     let error = prepare_with(&connection, &overlay, target, &|_| {}).await.unwrap_err();
     assert!(matches!(&error, PrepareError::Noise { text } if text.starts_with("hello")), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dry_run_lists_is_byte_for_byte_what_arrives() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    for (name, build) in scenarios::ALL {
+        let repo = build();
+        // What is listed is this, entry for entry; a second observation lists the same.
+        let overlay = observe(&repo.root, &everything()).unwrap();
+        let again = observe(&repo.root, &everything()).unwrap();
+        assert_eq!(overlay.manifest, again.manifest, "{name}");
+        let guest = guest_root(&repo);
+        prepare_into(&connection, &overlay, &guest).await.unwrap();
+        let mut listed = 0;
+        for entry in &overlay.manifest.entries {
+            use std::os::unix::ffi::OsStrExt;
+            let path = guest.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
+            let metadata = path.symlink_metadata().unwrap();
+            let content = match metadata.is_symlink() {
+                true => std::fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec(),
+                false => std::fs::read(&path).unwrap(),
+            };
+            assert_eq!((entry.size, entry.digest), (content.len() as u64, blake3::hash(&content)), "{name}: {path:?}");
+            listed += 1;
+        }
+        let arrived = std::process::Command::new("find").arg(&guest).args(["-path", "*/.git", "-prune", "-o", "!", "-type", "d", "-print0"]).output().unwrap();
+        assert_eq!(crate::repo::split(&arrived.stdout).count(), listed, "{name}: nothing else arrives");
+    }
+}

@@ -1,36 +1,34 @@
-//! `banger-bench boot`: `vm run` beside the same machine started by hand. `banger-bench image`: a container image
-//! beside the tools people chain. See [`banger_tests::bench`].
+//! `banger-bench boot|image|sync`: `vm run` beside the same machine started by hand, a container image beside the tools
+//! people chain, the workspace engine beside what people use instead. See [`banger_tests::bench`].
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use banger_tests::bench::{boot, image};
+use banger_tests::bench::{boot, image, sync};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let what = arguments.next();
-    let rounds = arguments.next().map_or(Some(5), |rounds| rounds.parse().ok().filter(|rounds| *rounds > 0));
-    match (what.as_deref(), rounds) {
-        (Some("boot"), Some(rounds)) => {
+    let what = arguments.next().unwrap_or_default();
+    let default = if what == "sync" { 3 } else { 5 };
+    let rounds = arguments.next().map_or(Some(default), |rounds| rounds.parse().ok());
+    let (table, path) = match (what.as_str(), rounds.filter(|rounds| *rounds > 0)) {
+        ("boot", Some(rounds)) => {
             let report = boot::measure(rounds);
-            let path = boot::write(&report);
-            say(&format!("{}\nwritten to {}", boot::render(&report), path.display()))
+            (boot::render(&report), boot::write(&report))
         }
-        (Some("image"), Some(rounds)) => match image::measure(rounds) {
-            Some(report) => {
-                let path = image::write(&report);
-                say(&format!("{}\nwritten to {}", image::render(&report), path.display()))
-            }
-            None => ExitCode::FAILURE,
+        ("image", Some(rounds)) => match image::measure(rounds) {
+            Some(report) => (image::render(&report), image::write(&report)),
+            None => return ExitCode::FAILURE,
         },
-        _ => {
-            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|image [ROUNDS]");
-            ExitCode::from(2)
+        ("sync", Some(rounds)) => {
+            let report = sync::measure(rounds);
+            (sync::render(&report), sync::write(&report))
         }
-    }
-}
-
-fn say(text: &str) -> ExitCode {
-    let _ = writeln!(std::io::stdout(), "{text}");
+        _ => {
+            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|image|sync [ROUNDS]");
+            return ExitCode::from(2);
+        }
+    };
+    let _ = writeln!(std::io::stdout(), "{table}\nwritten to {}", path.display());
     ExitCode::SUCCESS
 }

@@ -109,7 +109,7 @@ fn no_source_file_is_forgotten() {
         .filter(|path| {
             !path.parent().is_some_and(|parent| {
                 // Roots of programs and of test binaries.
-                ["src/bin", "tests", "examples"].iter().any(|roots| parent.ends_with(roots))
+                ["src/bin", "tests", "examples", "fuzz_targets"].iter().any(|roots| parent.ends_with(roots))
             })
         })
         .filter(|path| {
