@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::programs::target_directory;
 use crate::registry::{Registry, has};
 
-const PACKAGES: &str = "--include=git,curl,python3,libcap2-bin,iputils-ping,sudo,ca-certificates,perl,g++-12";
+const PACKAGES: &str = "--include=git,curl,python3,libcap2-bin,iputils-ping,sudo,ca-certificates";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What was measured.
@@ -53,7 +53,7 @@ pub fn measure(rounds: usize) -> Option<Report> {
         report.ours.push(pull.finish().ok().elapsed);
     }
     let daemon = env.daemon().expect("the daemon runs");
-    report.daemon_peak_kib = peak_kib(daemon.pid());
+    report.daemon_peak_kib = peak_kib(daemon.pid);
     let image = env.banger(["--json", "image", "show", "bench"]).finish().ok().json();
     let rootfs = image["rootfs"].as_str().expect("a path").to_owned();
     run(Command::new("/usr/sbin/e2fsck").args(["-fn", &rootfs]));
