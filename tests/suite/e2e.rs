@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod concurrency;
+mod containers;
 mod crash;
 mod dead_guest;
 mod interrupt;

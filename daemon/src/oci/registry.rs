@@ -280,7 +280,7 @@ async fn open_at(host: &str, request: &Request<'_>, reporter: &Reporter) -> Resu
     let path = downloads.fetch_quietly(&configuration).await?;
     let bytes = std::fs::read(&path).map_err(CacheError::on("read", &path))?;
     let configuration = manifest::parse_configuration(&bytes, layers.len(), &request.platform).map_err(unusable)?;
-    reporter.stage("layers", format!("downloading {} layers of {}", layers.len(), reference.whole()));
+    reporter.stage("layers", format!("downloading {} of {}", count(layers.len()), reference.whole()));
     let diff_ids = configuration.diff_ids.clone();
     let fetches = layers.into_iter().zip(diff_ids).map(move |(layer, diff_id)| {
         let downloads = Arc::clone(&downloads);
@@ -299,6 +299,10 @@ async fn open_at(host: &str, request: &Request<'_>, reporter: &Reporter) -> Resu
         configuration,
         layers: futures::stream::iter(fetches).buffered(DOWNLOADS_AT_ONCE).boxed(),
     })
+}
+
+fn count(layers: usize) -> String {
+    if layers == 1 { "one layer".to_owned() } else { format!("{layers} layers") }
 }
 
 fn client(host: &str, reference: &Reference, settings: &Settings) -> Result<Client, PullError> {

@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::programs::target_directory;
 use crate::registry::{Registry, has};
 
-const PACKAGES: &str = "--include=git,curl,python3,libcap2-bin,iputils-ping,sudo,ca-certificates,perl,g++-12";
+const PACKAGES: &str = "--include=git,curl,python3,libcap2-bin,iputils-ping,sudo,ca-certificates";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What was measured.
