@@ -352,7 +352,11 @@ async fn what_a_dry_run_lists_is_byte_for_byte_what_arrives() {
             assert_eq!((entry.size, entry.digest), (content.len() as u64, blake3::hash(&content)), "{name}: {path:?}");
             listed += 1;
         }
-        let arrived = std::process::Command::new("find").arg(&guest).args(["-path", "*/.git", "-prune", "-o", "!", "-type", "d", "-print0"]).output().unwrap();
+        let arrived = std::process::Command::new("find")
+            .arg(&guest)
+            .args(["-path", "*/.git", "-prune", "-o", "!", "-type", "d", "-print0"])
+            .output()
+            .unwrap();
         assert_eq!(crate::repo::split(&arrived.stdout).count(), listed, "{name}: nothing else arrives");
     }
 }

@@ -100,9 +100,9 @@ impl Sides {
             "rsync" | "rsync_again" => {
                 format!("rsync -a --delete --exclude=/.git -e '{ssh}' {source}/ {user}@127.0.0.1:{target}/")
             }
-            "git_status_ls_files" => format!(
-                "git -C {source} status --porcelain > /dev/null && git -C {source} ls-files -z > /dev/null"
-            ),
+            "git_status_ls_files" => {
+                format!("git -C {source} status --porcelain > /dev/null && git -C {source} ls-files -z > /dev/null")
+            }
             "banger_overlay" => format!("{observe} observe {source} {}", self.memory.display()),
             _ => format!("{sender} {source} {target} {}", self.memory.display()),
         }
@@ -115,6 +115,7 @@ impl Sides {
 
 fn measure_tree(report: &mut Report, name: &str, sides: &Sides, rounds: usize) {
     let mut samples: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+    let mut peaks = Vec::new();
     let mut run = |what: &'static str| {
         let script = sides.script(what);
         report.commands.entry(what).or_insert_with(|| script.clone());
@@ -136,30 +137,23 @@ fn measure_tree(report: &mut Report, name: &str, sides: &Sides, rounds: usize) {
         // As on the first day: nothing is remembered.
         let _ = std::fs::remove_file(&sides.memory);
         let first = run("banger_first");
-        let rss = first["peak_rss_kib"].as_f64().unwrap_or_default();
+        peaks.push(first["peak_rss_kib"].as_f64().unwrap_or_default());
         run("banger_unchanged");
         let changed = change_one(&sides.source);
         run("banger_one_changed");
         restore(changed);
         run("git_status_ls_files");
         run("banger_overlay");
-        samples_push(report, name, rss);
     }
     sides.clear();
+    samples.insert("peak_rss_kib", peaks);
     report.samples.entry(name.to_owned()).or_default().extend(samples);
-}
-
-fn samples_push(report: &mut Report, name: &str, rss: f64) {
-    report.samples.entry(name.to_owned()).or_default().entry("peak_rss_kib").or_default().push(rss);
 }
 
 fn timed(script: &str) -> (f64, String) {
     let began = Instant::now();
-    let output = Command::new("bash")
-        .args(["-o", "pipefail", "-c", script])
-        .stdin(Stdio::null())
-        .output()
-        .expect("bash runs");
+    let output =
+        Command::new("bash").args(["-o", "pipefail", "-c", script]).stdin(Stdio::null()).output().expect("bash runs");
     let seconds = began.elapsed().as_secs_f64();
     assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
     (seconds, String::from_utf8_lossy(&output.stdout).into_owned())

@@ -286,6 +286,26 @@ impl ImageService for Shared {
     async fn delete(&self, request: Request<DeleteImageRequest>) -> Answer<Image> {
         Ok(Response::new(Image { name: request.into_inner().name, ..Image::default() }))
     }
+
+    type ImportStream = Events<OperationEvent>;
+    type ExportStream = Events<ExportImageResponse>;
+    type BuildStream = Events<OperationEvent>;
+
+    async fn import(&self, _: Request<tonic::Streaming<ImportImageRequest>>) -> Answer<Self::ImportStream> {
+        Err(tonic::Status::unimplemented("the tests against this daemon import no image"))
+    }
+
+    async fn export(&self, _: Request<ExportImageRequest>) -> Answer<Self::ExportStream> {
+        Err(tonic::Status::unimplemented("the tests against this daemon export no image"))
+    }
+
+    async fn build(&self, _: Request<BuildImageRequest>) -> Answer<Self::BuildStream> {
+        Err(tonic::Status::unimplemented("the tests against this daemon build no image"))
+    }
+
+    async fn prune_cache(&self, _: Request<PruneImageCacheRequest>) -> Answer<PruneImageCacheResponse> {
+        Ok(Response::new(PruneImageCacheResponse::default()))
+    }
 }
 
 #[tonic::async_trait]
@@ -308,5 +328,11 @@ impl KernelService for Shared {
 
     async fn delete(&self, request: Request<DeleteKernelRequest>) -> Answer<Kernel> {
         Ok(Response::new(Kernel { name: request.into_inner().name, ..Kernel::default() }))
+    }
+
+    type ImportStream = Events<OperationEvent>;
+
+    async fn import(&self, _: Request<tonic::Streaming<ImportKernelRequest>>) -> Answer<Self::ImportStream> {
+        Err(tonic::Status::unimplemented("the tests against this daemon import no kernel"))
     }
 }
