@@ -27,7 +27,9 @@ fn machine() -> tempfile::TempDir {
         std::fs::write(&path, text).expect("scratch");
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("scratch");
     };
-    for name in "cargo qemu-system-x86_64 qemu-img mmdebstrap newuidmap mke2fs git ssh sshd kmod make cc".split(' ') {
+    let images = "skopeo umoci docker-registry htpasswd busybox";
+    let others = "cargo qemu-system-x86_64 qemu-img mmdebstrap newuidmap mke2fs git ssh sshd kmod make cc";
+    for name in others.split(' ').chain(images.split(' ')) {
         program(name, "");
     }
     program("apt-get", APT_GET);
