@@ -45,7 +45,11 @@ fn busybox(env: &Env) -> Option<PathBuf> {
         .expect("tar runs");
     assert!(status.success());
     let layout = env.path().join("tmp/layout");
-    write_layout(&layout, &tar, &json!({ "Env": ["PATH=/bin", "GREETING=hello from the image"], "WorkingDir": "/etc" }));
+    write_layout(
+        &layout,
+        &tar,
+        &json!({ "Env": ["PATH=/bin", "GREETING=hello from the image"], "WorkingDir": "/etc" }),
+    );
     own(env, &layout);
     Some(layout)
 }
@@ -70,7 +74,8 @@ fn runs_commands(who: Who) {
     let image = env.banger(["--json", "image", "pull", &source, "--name", "bb"]).finish().ok().json();
     assert_eq!((image["init"].as_str(), image["os"].as_str()), (Some("none"), Some("BusyBox alone")), "{image}");
     assert_eq!(image["working_directory"], "/etc", "{image}");
-    let script = "cat /etc/os-release; echo $GREETING; stat -c '%a %u:%g' /bin/setuid; stat -c %h /bin/sh; readlink /etc/link";
+    let script =
+        "cat /etc/os-release; echo $GREETING; stat -c '%a %u:%g' /bin/setuid; stat -c %h /bin/sh; readlink /etc/link";
     let said = env.banger(run_words(&["--rm", "--image", "bb", "--", "sh", "-c", script])).finish().ok().text();
     let lines: Vec<&str> = said.lines().collect();
     let names = (APPLETS.len() + 1).to_string();
