@@ -75,8 +75,8 @@ for guest in "$helper_vm_a $a $b" "$helper_vm_b $b $a"; do
   cat "$scratch/initrd" >"/var/lib/banger/vms/$vm/initrd.cpio"
   helper_launch "$vm" "$address" >/dev/null
 done
-(while :; do echo names | timeout 60 nc -l -N 172.16.0.1 5354 || sleep 0.2; done) >/dev/null 2>&1 &
-at_end kill $!
+setsid bash -c 'while :; do echo names | nc -l -N 172.16.0.1 5354 || sleep 0.2; done' >/dev/null 2>&1 &
+at_end kill -- "-$!"
 helper_boot "$helper_vm_a" "$a"
 helper_boot "$helper_vm_b" "$b"
 tried() { grep -q 'tried everything' "/var/lib/banger/vms/$1/console.log"; }
