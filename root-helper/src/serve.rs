@@ -42,6 +42,9 @@ pub enum ServeError {
         /// Why.
         source: InstallError,
     },
+    /// Another process has the ledger.
+    #[error("cannot serve: another bangerd-root works on this host")]
+    Busy,
     /// A step failed.
     #[error("cannot serve")]
     Step {
@@ -55,6 +58,7 @@ impl Classified for ServeError {
     fn kind(&self) -> Kind {
         match self {
             Self::NotInstalled => Kind::HostNotReady,
+            Self::Busy => Kind::Conflict,
             Self::Install { source } => source.kind(),
             Self::Step { source } => source.kind(),
         }
@@ -63,6 +67,7 @@ impl Classified for ServeError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NotInstalled => vec!["Install it with `sudo banger system install --owner USER`.".to_owned()],
+            Self::Busy => vec!["Stop it first with `sudo systemctl stop bangerd-root`.".to_owned()],
             Self::Install { source } => source.hints(),
             Self::Step { .. } => Vec::new(),
         }
@@ -100,8 +105,14 @@ pub fn open_world() -> Result<World, ServeError> {
     make_directory(&state.join("jail"), 0o711)?;
     make_directory(&state.join("jail/firecracker"), 0o711)?;
     make_directory(Path::new(HELPER_RUNTIME_DIRECTORY), 0o711)?;
+    let mut records = Records::at(state.join("ledger"));
+    match records.lock() {
+        Ok(true) => {}
+        Ok(false) => return Err(ServeError::Busy),
+        Err(source) => return Err(ServeError::Step { source: StepError::new("lock the ledger", source) }),
+    }
     let host = Linux::observe(install.clone())?;
-    Ok(World::load(install, Box::new(host), Records::at(state.join("ledger")))?)
+    Ok(World::load(install, Box::new(host), records)?)
 }
 
 /// With exactly this mode, whatever made it.

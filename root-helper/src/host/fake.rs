@@ -185,6 +185,7 @@ impl Host for Fake {
         self.0.has_ended.store(false, Ordering::SeqCst);
         self.0.call(format!("start machine {vm}"), |objects| {
             objects.insert(format!("machine {vm}"));
+            objects.insert("slice".to_owned());
             objects.insert(format!("jail {vm}"));
         })?;
         Ok((PROCESS, pidfd()))
@@ -207,6 +208,10 @@ impl Host for Fake {
     }
 
     fn remove_slice(&self) -> Step<()> {
-        Ok(())
+        self.0.call("remove slice".into(), |objects| {
+            if !objects.iter().any(|object| object.starts_with("machine ")) {
+                objects.remove("slice");
+            }
+        })
     }
 }

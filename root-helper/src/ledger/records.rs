@@ -1,10 +1,11 @@
 //! The ledger on disk: one JSON file per entry, replaced by rename after fsync, so that a crash leaves the old or the
 //! new one. Only root can read the directory. Never repairs: what cannot be read stops the helper with its name.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::VmId;
@@ -20,6 +21,8 @@ const NETWORK_FILE: &str = "network.json";
 #[derive(Debug, Clone)]
 pub struct Records {
     directory: PathBuf,
+    /// Held as long as anybody has these records.
+    lock: Option<Arc<File>>,
 }
 
 /// The ledger cannot be read or written.
@@ -72,7 +75,21 @@ impl Classified for RecordsError {
 impl Records {
     /// The ledger in this directory, which exists.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), lock: None }
+    }
+
+    /// From now on nobody else can lock it, until this is dropped or the process ends. False if somebody else has.
+    ///
+    /// # Errors
+    /// If the directory cannot be opened or locked.
+    pub fn lock(&mut self) -> io::Result<bool> {
+        let directory = File::open(&self.directory)?;
+        match directory.try_lock() {
+            Ok(()) => self.lock = Some(Arc::new(directory)),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(true)
     }
 
     /// Everything.
@@ -214,6 +231,16 @@ mod tests {
         std::fs::write(scratch.path().join(format!("{vm}.json.new")), "{\"half").unwrap();
         assert_eq!(records.load().unwrap().holdings(&vm), Some(&full_holdings()));
         assert!(!scratch.path().join(format!("{vm}.json.new")).exists());
+    }
+
+    #[test]
+    fn only_one_at_a_time_has_the_ledger() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut first, mut second) = (Records::at(scratch.path()), Records::at(scratch.path()));
+        assert!(first.lock().unwrap());
+        assert!(!second.lock().unwrap());
+        drop(first);
+        assert!(second.lock().unwrap());
     }
 
     #[test]

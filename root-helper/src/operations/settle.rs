@@ -36,8 +36,14 @@ fn settle(world: &mut World, vm: &VmId) -> Step<()> {
         holdings.machine = None;
         holdings.disk_active = false;
     })?;
-    if world.ledger().vms().all(|(_, holdings)| holdings.machine.is_none()) {
-        world.host.remove_slice()?;
-    }
-    Ok(())
+    remove_unused_slice(world)
+}
+
+/// The slice of the machine monitors goes with the last of them.
+///
+/// # Errors
+/// The step that failed.
+pub fn remove_unused_slice(world: &World) -> Step<()> {
+    let is_used = world.ledger().vms().any(|(_, holdings)| holdings.machine.is_some());
+    if is_used { Ok(()) } else { world.host.remove_slice() }
 }

@@ -4,6 +4,7 @@ use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::VmId;
 
 use super::ensure_network::{apply_forwarding, apply_rules};
+use super::settle::remove_unused_slice;
 use crate::ledger::Intent;
 use crate::world::{CleanUp, World};
 
@@ -59,9 +60,7 @@ pub fn perform(world: &mut World, vm: &VmId) -> Result<(), TeardownVmError> {
         clean_up.attempt(apply_forwarding(world));
         clean_up.attempt(apply_rules(world));
     }
-    if world.ledger().vms().all(|(_, holdings)| holdings.machine.is_none()) {
-        clean_up.attempt(world.host.remove_slice());
-    }
+    clean_up.attempt(remove_unused_slice(world));
     let left_behind = clean_up.left_behind;
     if left_behind.is_empty() { Ok(()) } else { Err(TeardownVmError { vm: vm.clone(), left_behind }) }
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # scratch comes from check.sh
+# shellcheck shell=bash disable=SC2154,SC2034 # scratch comes from check.sh; ids are for the scenarios
 # bangerd-root alone, without bangerd: installed by hand, driven by banger-boundary in the owner's name.
 # Source check.sh and firecracker.sh first. For the host stage: banger is not installed yet.
 
