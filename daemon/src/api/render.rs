@@ -92,7 +92,8 @@ fn workspace(workspace: &Workspace) -> v1::Workspace {
 pub(super) fn ports(ports: Vec<guest::v1::Port>, record: &VmRecord) -> v1::ListPortsResponse {
     let host_port = |port: &guest::v1::Port| {
         let runtime = record.runtime.as_ref()?;
-        if port.protocol != "tcp" || is_loopback(&port.address) {
+        // A guest with an address of its own is reached there.
+        if port.protocol != "tcp" || is_loopback(&port.address) || record.address.is_some() {
             return None;
         }
         let published = record.spec.published_ports.iter().find(|published| u32::from(published.guest) == port.port);
