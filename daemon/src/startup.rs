@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::args::Args;
+use crate::artifact::bootstrap::Mmdebstrap;
 use crate::artifacts::Stores;
 use crate::catalog::Catalog;
 use crate::dns;
@@ -89,6 +90,7 @@ fn open(paths: &Paths, install: Option<&Install>) -> Result<Opened, Failure> {
     let (store, origin) = Store::open(paths.database()).map_err(fail)?;
     let catalog = Arc::new(Catalog::load(&paths.config).map_err(fail)?);
     let images = ImageStore::open(paths.images(), paths.cache.clone()).map_err(fail)?;
+    let images = if install.is_some() { images.with_mmdebstrap(Mmdebstrap::by_service()) } else { images };
     let kernels = KernelStore::open(paths.kernels(), paths.cache.clone()).map_err(fail)?;
     let stores = Arc::new(Stores {
         images: images.with_catalog(Arc::clone(&catalog)).with_settings(Settings::load(&paths.config).map_err(fail)?),

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use banger_proto::failure::{Classified, Failure, Kind};
 use banger_proto::names::VmId;
 use banger_proto::version::{COMMIT, VERSION};
-use bangerd_root::{run_vm, serve, teardown_all};
+use bangerd_root::teardown_all::{self, Extent};
+use bangerd_root::{run_vm, serve};
 
-const USAGE: &str = "usage: bangerd-root serve | run-vm ID | teardown-all | --version";
+const USAGE: &str = "usage: bangerd-root serve | run-vm ID | teardown-all | remove-network | --version";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -25,14 +26,19 @@ fn main() -> ExitCode {
             Ok(vm) => run_vm::run(&vm).map(|never| match never {}).map_err(failure),
             Err(error) => Err(Failure::new(Kind::Usage, error.to_string())),
         },
-        ["teardown-all"] => match teardown_all::run(&mut std::io::stdout()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Failure::new(Kind::Failed, "cannot take everything away")),
-            Err(error) => Err(failure(error)),
-        },
+        ["teardown-all"] => take_away(Extent::Everything),
+        ["remove-network"] => take_away(Extent::Network),
         _ => Err(Failure::new(Kind::Usage, USAGE)),
     };
     outcome.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
+fn take_away(extent: Extent) -> Result<(), Failure> {
+    match teardown_all::run(extent, &mut std::io::stdout()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Kind::Failed, "cannot take everything away")),
+        Err(error) => Err(failure(error)),
+    }
 }
 
 fn failure(error: impl Classified) -> Failure {

@@ -1,45 +1,90 @@
-//! `bangerd-root teardown-all`, for root at the command line while the service is stopped: everything the ledger lists
-//! goes, and then the network. Says each thing that went in one line.
+//! `bangerd-root teardown-all` and `remove-network`, for root at the command line while the service is stopped. They say
+//! each thing that went in one line.
+//!
+//! The first takes away everything the ledger lists. The second leaves VMs that do not run their disks, for an
+//! installation that is taken away without its data: only links and what all VMs share go.
 
 use std::io::Write;
 
 use banger_proto::names::VmId;
 
-use crate::operations::{remove_network, teardown_vm};
+use crate::operations::{detach_link, remove_network, settle, teardown_vm};
 use crate::serve::{ServeError, open_world};
+use crate::world::World;
 
-/// Takes everything away; false if something stayed, which it says.
+/// How much is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// `teardown-all`.
+    Everything,
+    /// `remove-network`.
+    Network,
+}
+
+/// Takes it away; false if something stayed, which it says.
 ///
 /// # Errors
 /// [`ServeError`] if it cannot begin.
-pub fn run(output: &mut impl Write) -> Result<bool, ServeError> {
+pub fn run(extent: Extent, output: &mut impl Write) -> Result<bool, ServeError> {
     let mut world = open_world()?;
-    let vms: Vec<VmId> = world.ledger().vms().map(|(vm, _)| vm.clone()).collect();
-    let mut left_behind = Vec::new();
-    let mut say = |line: String| {
+    let mut lines = Vec::new();
+    let mut left_behind = match extent {
+        Extent::Everything => take_vms(&mut world, &mut lines),
+        Extent::Network => take_links(&mut world),
+    };
+    // A bridge that is gone would take the running VMs' network away: nothing of that is to be had half.
+    if extent == Extent::Everything || left_behind.is_empty() {
+        left_behind.extend(take_network(&mut world, &mut lines));
+    }
+    lines.extend(left_behind.iter().map(|what| format!("left behind: {what}")));
+    for line in lines {
         // Who does not read what went still wants it gone.
         let _ = writeln!(output, "{line}");
-    };
-    for vm in vms {
-        match teardown_vm::perform(&mut world, &vm) {
-            Ok(()) => say(format!("removed VM {vm}")),
+    }
+    Ok(left_behind.is_empty())
+}
+
+fn take_vms(world: &mut World, lines: &mut Vec<String>) -> Vec<String> {
+    let mut left_behind = Vec::new();
+    for vm in vms(world) {
+        match teardown_vm::perform(world, &vm) {
+            Ok(()) => lines.push(format!("removed VM {vm}")),
             Err(error) => left_behind.extend(error.left_behind),
         }
     }
-    let network = world.ledger().network.clone();
-    let stayed = remove_network::perform(&mut world);
-    if stayed.is_empty() {
-        if network.bridge {
-            say(format!("removed bridge {} and the tables banger", world.install.network.bridge));
-        }
-        if network.resolver {
-            say("removed the resolver's route to names of VMs".to_owned());
-        }
-        if network.forwarding_before == Some(false) {
-            say("switched IPv4 forwarding off again".to_owned());
+    left_behind
+}
+
+/// The links of VMs that do not run; one that does keeps everything.
+fn take_links(world: &mut World) -> Vec<String> {
+    let mut left_behind = settle::perform(world, None);
+    let running = vms(world).into_iter().filter(|vm| world.holdings(vm).machine.is_some());
+    left_behind.extend(running.map(|vm| format!("the VM {vm} runs")));
+    if left_behind.is_empty() {
+        for vm in vms(world) {
+            left_behind.extend(detach_link::perform(world, &vm).err().map(|error| crate::error::chain(&error)));
         }
     }
-    left_behind.extend(stayed);
-    left_behind.iter().for_each(|what| say(format!("left behind: {what}")));
-    Ok(left_behind.is_empty())
+    left_behind
+}
+
+fn take_network(world: &mut World, lines: &mut Vec<String>) -> Vec<String> {
+    let network = world.ledger().network.clone();
+    let stayed = remove_network::perform(world);
+    if stayed.is_empty() {
+        if network.bridge {
+            lines.push(format!("removed bridge {} and the tables banger", world.install.network.bridge));
+        }
+        if network.resolver {
+            lines.push("removed the resolver's route to names of VMs".to_owned());
+        }
+        if network.forwarding_before == Some(false) {
+            lines.push("switched IPv4 forwarding off again".to_owned());
+        }
+    }
+    stayed
+}
+
+fn vms(world: &World) -> Vec<VmId> {
+    world.ledger().vms().map(|(vm, _)| vm.clone()).collect()
 }

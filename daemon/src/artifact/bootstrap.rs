@@ -143,6 +143,12 @@ pub enum RunError<E> {
 }
 
 impl Mmdebstrap {
+    /// By the build service: a service's own sandbox has no room for what a whole root takes.
+    pub fn by_service() -> Self {
+        let program = PathBuf::from(banger_proto::install::PROGRAM_DIRECTORY).join("banger-build");
+        Self { program, ..Self::default() }
+    }
+
     /// Another program and scratch directory, for tests.
     pub fn new(program: PathBuf, scratch_parent: PathBuf) -> Self {
         Self { program, scratch_parent }
