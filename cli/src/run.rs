@@ -135,7 +135,11 @@ impl Usage<'_> {
 
     /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask.
     async fn save_work(&mut self, connection: &Connection, session_ended: bool) -> Result<(), CliError> {
-        if self.plan.ending != Ending::Delete || self.plan.workspace.is_none() || self.plan.discard || !session_ended {
+        if self.plan.ending != Ending::Delete || self.plan.workspace.is_none() || self.plan.discard {
+            return Ok(());
+        }
+        if !session_ended {
+            self.context.ui.warn("the session broke off: work done in the guest is not looked for and goes with the VM");
             return Ok(());
         }
         let fresh = GetVmRequest { reference: self.vm.id.clone() };

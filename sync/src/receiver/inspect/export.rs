@@ -30,7 +30,15 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn make(root: &Path) -> io::Result<Self> {
-        let place = root.join(".git/banger").join(format!("export-{}", std::process::id()));
+        let memory = root.join(".git/banger");
+        // Of exports that were killed; the lock says that none is running.
+        for entry in fs::read_dir(&memory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("export-") {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let place = memory.join(format!("export-{}", std::process::id()));
         fs::create_dir_all(place.join("objects"))?;
         let scratch = Self(place);
         // With its stat data, or git would read every file.
