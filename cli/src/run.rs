@@ -139,7 +139,9 @@ impl Usage<'_> {
             return Ok(());
         }
         if !session_ended {
-            self.context.ui.warn("the session broke off: work done in the guest is not looked for and goes with the VM");
+            self.context
+                .ui
+                .warn("the session broke off: work done in the guest is not looked for and goes with the VM");
             return Ok(());
         }
         let fresh = GetVmRequest { reference: self.vm.id.clone() };

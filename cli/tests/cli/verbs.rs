@@ -130,7 +130,8 @@ fn images_and_kernels_are_listed_pulled_and_deleted() {
     let (environment, _daemon) = with_vms(&[]);
     assert!(environment.run(&["image", "list"]).expect(0).text().contains("debian-bookworm"));
     assert!(environment.run(&["image", "list", "--available"]).expect(0).text().contains("alpine"));
-    assert_eq!(environment.run(&["image", "pull", "x", "--json"]).expect(0).json()["name"], "x");
+    let pulled = environment.run(&["image", "pull", "debian-bookworm", "--json"]).expect(0).json();
+    assert_eq!(pulled["name"], "debian-bookworm");
     assert_eq!(environment.run(&["image", "delete", "x", "--json"]).expect(0).json()["name"], "x");
     assert_eq!(environment.run(&["kernel", "list", "--json"]).expect(0).json()["kernels"][0]["name"], "generic-6.12");
     assert_eq!(environment.run(&["kernel", "pull", "k", "--json"]).expect(0).json()["local"], true);

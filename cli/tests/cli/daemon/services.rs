@@ -267,13 +267,13 @@ impl ImageService for Shared {
     type PullStream = Events<OperationEvent>;
 
     async fn pull(&self, request: Request<PullImageRequest>) -> Answer<Self::PullStream> {
-        let name = request.into_inner().name;
+        let name = request.into_inner().reference;
         let progress = Progress { done: 1, total: 2, unit: ProgressUnit::Bytes.into(), message: String::new() };
         Ok(Response::new(events(vec![started(&name), Event::Progress(progress), finished(Ok(&name))])))
     }
 
     async fn list(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
-        let image = Image { name: "debian-bookworm".into(), ..Image::default() };
+        let image = Image { name: "debian-bookworm".into(), id: "debian-bookworm".into(), ..Image::default() };
         let more = Image { name: "alpine".into(), available_only: true, ..Image::default() };
         let images = if request.into_inner().include_available { vec![image, more] } else { vec![image] };
         Ok(Response::new(ListImagesResponse { images, ..ListImagesResponse::default() }))
