@@ -83,7 +83,7 @@ mod tests {
     fn a_conditional_include_does_not_hide_the_identity() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(".gitconfig");
-        std::fs::write(&path, "[user]\n\tname = Me\n[includeIf \"gitdir:~/work/\"]\n\tpath = ~/missing\n").unwrap();
+        std::fs::write(&path, "[user]\n\tname = Me\n[includeIf \"gitdir:~/src/\"]\n\tpath = ~/missing\n").unwrap();
         assert_eq!(identity_in(&[path], Some(home.path())).unwrap().name, "Me");
     }
 
