@@ -175,3 +175,22 @@ fn a_connection_keeps_an_idle_one_here() {
     drop(connection);
     assert_eq!(daemon.exit_code(), Some(0));
 }
+
+#[test]
+fn a_service_without_an_installation_says_how_to_install() {
+    if Path::new(banger_proto::install::INSTALL_FILE).exists() {
+        std::io::Write::write_all(&mut std::io::stderr(), b"skipped: banger is installed on this host\n").unwrap();
+        return;
+    }
+    let home = Home::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_bangerd"))
+        .arg("--system")
+        .env_clear()
+        .env("HOME", home.0.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("`sudo banger system install --owner USER`"), "{said}");
+    assert!(!home.path(".local").exists(), "nothing is made before the owner is known");
+}

@@ -117,17 +117,18 @@ impl FirecrackerPlatform {
         let is_new = !plan.directory.exists();
         let mut made = Made::default();
         made.directory(&plan.directory)?;
-        let disk = self.files(plan).work_disk;
-        made.files(work_disk::make_in(&mke2fs, plan, &disk, reporter.cancellation()).await?);
 
-        let id = reporter.operation_id();
+        let (id, disk) = (reporter.operation_id(), self.files(plan).work_disk);
         let _stable = self.changing.read().await;
-        let attached = self.root.perform(id, network::attach_link(&plan.id, address)).await;
-        let provisioned = match attached {
-            Ok(()) => self.root.perform(id, root_disk).await,
-            Err(error) => Err(error),
+        let privileged = async {
+            self.root.perform(id, network::attach_link(&plan.id, address)).await?;
+            self.root.perform(id, root_disk).await
         };
-        match provisioned {
+        // Both to their end: what is still being made could not be undone.
+        let (disk, provisioned) =
+            tokio::join!(work_disk::make_in(&mke2fs, plan, &disk, reporter.cancellation()), privileged);
+        made.files(disk.iter().flatten().cloned());
+        match disk.map(drop).and(provisioned) {
             Ok(()) => {
                 made.keep();
                 Ok(())
@@ -275,7 +276,7 @@ impl Platform for FirecrackerPlatform {
     }
 
     fn wait_gone<'a>(&'a self, process: &'a ProcessIdentity) -> BoxFuture<'a, ()> {
-        Box::pin(self.handles.wait_gone(process))
+        Box::pin(self.until_gone(process))
     }
 
     fn kill<'a>(

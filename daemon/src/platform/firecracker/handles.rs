@@ -30,7 +30,7 @@ impl Handles {
         self.lock().iter().any(|(known, _)| known == process)
     }
 
-    /// Resolves when the process has ended; at once if there is no handle on it.
+    /// Resolves when the process has ended; at once if there is no handle on it, so ask [`Self::knows`] first.
     pub async fn wait_gone(&self, process: &ProcessIdentity) {
         let handle = self.lock().iter().find(|(known, _)| known == process).map(|(_, handle)| handle.try_clone());
         match handle {

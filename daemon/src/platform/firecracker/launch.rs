@@ -41,13 +41,15 @@ impl FirecrackerPlatform {
         self.ensure_ours(plan)?;
         let (id, address) = (reporter.operation_id(), address_of(plan)?);
         let _stable = self.changing.read().await;
-        if let Some(process) = self.process_of(id, &plan.id).await? {
+        let holdings = self.root.inventory(id).await?;
+        if let Some(process) = self.listed(&holdings, &plan.id) {
             let attempt = format!("cannot start {}, its VMM runs already with pid {}", plan.name, process.pid);
             return Err(error::plain(Kind::Conflict, attempt));
         }
         // A reboot of the host took the link away, and the settings may have changed since.
-        self.root.perform(id, network::attach_link(&plan.id, address)).await?;
-        self.root.perform(id, network::set_nat(&plan.id, plan.nat)).await?;
+        for request in network::before_launch(&holdings, plan, address) {
+            self.root.perform(id, request).await?;
+        }
         let files = self.files(plan);
         self.write_initrd(plan, seed, &files).await?;
         keep_previous(&files)?;

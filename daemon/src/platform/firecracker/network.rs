@@ -31,6 +31,15 @@ pub fn repairs(holdings: &Holdings, wanted: &[VmPlan]) -> Vec<Operation> {
     repairs
 }
 
+/// The requests after which this VM's link is as its start needs it; none right after it was made.
+pub fn before_launch(holdings: &Holdings, plan: &VmPlan, address: Ipv4Addr) -> Vec<Operation> {
+    let held = holdings.vms.iter().find(|held| held.vm_id == plan.id.as_str());
+    let attached = holdings.network_ready && held.is_some_and(|held| held.address == address.to_bits());
+    let switched = held.is_some_and(|held| held.nat == plan.nat);
+    let attach = (!attached).then(|| attach_link(&plan.id, address));
+    attach.into_iter().chain((!switched).then(|| set_nat(&plan.id, plan.nat))).collect()
+}
+
 /// The request.
 pub fn attach_link(vm: &VmId, address: Ipv4Addr) -> Operation {
     Operation::AttachLink(AttachLink { vm_id: vm.to_string(), address: address.to_bits() })
@@ -81,6 +90,20 @@ mod tests {
                 Operation::SetResolver(SetResolver { enabled: true }),
             ]
         );
+    }
+
+    #[test]
+    fn a_start_asks_only_for_what_is_not_there() {
+        let plan = VmPlan { nat: true, ..fixture::plan(1) };
+        let address = plan.address.expect("it has one");
+        let before = |holdings: &Holdings| before_launch(holdings, &plan, address);
+        let resting = VmHoldings { pid: 0, ..held(&plan) };
+        assert_eq!(before(&ready(vec![resting.clone()])), []);
+        let closed = VmHoldings { nat: false, ..resting.clone() };
+        assert_eq!(before(&ready(vec![closed])), [set_nat(&plan.id, true)]);
+        let rebooted = Holdings { network_ready: false, ..ready(vec![resting]) };
+        assert_eq!(before(&rebooted), [attach_link(&plan.id, address)]);
+        assert_eq!(before(&ready(Vec::new())).len(), 2);
     }
 
     #[test]

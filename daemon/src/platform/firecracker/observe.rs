@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use banger_proto::failure::Kind;
 use banger_proto::names::VmId;
-use banger_proto::root::v1::{Signal, SignalVm, request::Operation};
+use banger_proto::root::v1::{Holdings, Signal, SignalVm, VmHoldings, request::Operation};
 
 use super::{FirecrackerPlatform, address_of, handles, launch};
 use crate::platform::{Observed, PlatformError, ProcessIdentity, VmPlan, error};
 
 /// A VMM that was found running listens, unless it was found in the middle of its start.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two attempts to learn whether a VMM runs.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long SIGKILL may take; longer only if the process hangs in the kernel.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -44,31 +46,59 @@ impl FirecrackerPlatform {
         operation_id: &str,
         id: &VmId,
     ) -> Result<Option<ProcessIdentity>, PlatformError> {
-        let Some(process) = self.listed(operation_id, id).await? else { return Ok(None) };
-        if self.handles.knows(&process) {
-            return Ok(Some(process));
+        let holdings = self.root.inventory(operation_id).await?;
+        match self.listed(&holdings, id) {
+            Some(process) if self.hold(operation_id, &process).await? => Ok(Some(process)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// What the helper says, which has looked at the process itself.
+    pub(super) fn listed(&self, holdings: &Holdings, id: &VmId) -> Option<ProcessIdentity> {
+        let held = holdings.vms.iter().find(|held| held.vm_id == id.as_str() && held.pid != 0)?;
+        Some(self.identity(held))
+    }
+
+    /// Gets a handle on exactly this process; false if it is gone.
+    async fn hold(&self, operation_id: &str, process: &ProcessIdentity) -> Result<bool, PlatformError> {
+        if self.handles.knows(process) {
+            return Ok(true);
         }
         let opened = handles::open(process.pid).map_err(|source| {
             error::plain(Kind::Failed, format!("cannot open a pidfd of the VMM, pid {}", process.pid)).because(source)
         })?;
-        let Some(pidfd) = opened else { return Ok(None) };
+        let Some(pidfd) = opened else { return Ok(false) };
         // Only now that the pidfd holds on to a process does the helper's word for its number mean that process.
-        let still = self.listed(operation_id, id).await?;
-        if still.as_ref() == Some(&process) {
-            self.handles.keep(&process, pidfd);
+        let holdings = self.root.inventory(operation_id).await?;
+        let lives = holdings.vms.iter().any(|held| self.identity(held) == *process);
+        if lives {
+            self.handles.keep(process, pidfd);
         }
-        Ok(still.filter(|still| *still == process))
+        Ok(lives)
     }
 
-    /// What the helper says; it has looked at the process itself.
-    async fn listed(&self, operation_id: &str, id: &VmId) -> Result<Option<ProcessIdentity>, PlatformError> {
-        let holdings = self.root.inventory(operation_id).await?;
-        let held = holdings.vms.iter().find(|held| held.vm_id == id.as_str() && held.pid != 0);
-        Ok(held.map(|held| ProcessIdentity {
+    fn identity(&self, held: &VmHoldings) -> ProcessIdentity {
+        ProcessIdentity {
             pid: held.pid,
             start_time_ticks: held.start_time_ticks,
             host_boot_id: self.host_boot_id.clone(),
-        }))
+        }
+    }
+
+    /// Resolves when the process has ended. As long as the helper cannot be asked about one we have no handle on, it
+    /// is taken to live: nothing is worse than to forget a VM that runs.
+    pub(super) async fn until_gone(&self, process: &ProcessIdentity) {
+        if process.host_boot_id != self.host_boot_id {
+            return;
+        }
+        loop {
+            match self.hold("wait", process).await {
+                Ok(true) => return self.handles.wait_gone(process).await,
+                Ok(false) => return,
+                Err(error) => tracing::debug!(pid = process.pid, "cannot tell whether a VMM runs: {error}"),
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// Ends the VMM now; fine if there is none.

@@ -60,26 +60,13 @@ impl Fixture {
         let scratch = tempfile::Builder::new().prefix("bf").tempdir_in("/tmp").unwrap();
         let root = scratch.path();
         let plan = plan_at(1, root);
-        let paths = paths_at(root);
-        paths.ensure().unwrap();
+        paths_at(root).ensure().unwrap();
         for file in [&plan.rootfs, &plan.vmlinux, &plan.modules_cpio, &plan.modules_ext4, &root.join("guest")] {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, vec![0; 1 << 20]).unwrap();
         }
-        let jails = root.join("j");
-        let helper = FakeHelper::serve(&root.join("helper.sock"), &jails);
-        let platform = FirecrackerPlatform {
-            paths,
-            subnet: "172.16.0.0/24".parse().unwrap(),
-            host_boot_id: process::host_boot_id().unwrap(),
-            root: RootClient::new(&root.join("helper.sock"), impatient()),
-            jails,
-            programs: root.join("programs"),
-            guest_binary: Some(root.join("guest")),
-            changing: tokio::sync::RwLock::default(),
-            told: std::sync::Mutex::default(),
-            handles: Default::default(),
-        };
+        let helper = FakeHelper::serve(&root.join("helper.sock"), &root.join("j"));
+        let platform = platform_at(root);
         Self { platform, helper, reporter: Reporter::silent("op-test"), scratch }
     }
 
@@ -89,6 +76,11 @@ impl Fixture {
 
     pub fn plan(&self, number: u32) -> VmPlan {
         plan_at(number, self.root())
+    }
+
+    /// The next daemon's.
+    pub fn another_platform(&self) -> FirecrackerPlatform {
+        platform_at(self.root())
     }
 
     pub fn files(&self, plan: &VmPlan) -> Files {
@@ -103,6 +95,21 @@ impl Fixture {
     pub async fn started(&self, plan: &VmPlan) -> Running {
         self.platform.provision(plan, &self.reporter).await.unwrap();
         self.launch(plan).await.unwrap()
+    }
+}
+
+fn platform_at(root: &Path) -> FirecrackerPlatform {
+    FirecrackerPlatform {
+        paths: paths_at(root),
+        subnet: "172.16.0.0/24".parse().unwrap(),
+        host_boot_id: process::host_boot_id().unwrap(),
+        root: RootClient::new(&root.join("helper.sock"), impatient()),
+        jails: root.join("j"),
+        programs: root.join("programs"),
+        guest_binary: Some(root.join("guest")),
+        changing: tokio::sync::RwLock::default(),
+        told: std::sync::Mutex::default(),
+        handles: Default::default(),
     }
 }
 

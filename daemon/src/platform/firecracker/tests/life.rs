@@ -47,6 +47,27 @@ async fn a_vmm_whose_guest_was_never_started_is_ended_when_it_is_found() {
 }
 
 #[tokio::test]
+async fn a_vmm_is_not_taken_for_gone_because_the_helper_is_away() {
+    if skipped() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let plan = fixture.plan(1);
+    let running = fixture.started(&plan).await;
+    // The next daemon, with no handles yet and for a while no helper.
+    let next = fixture.another_platform();
+    let socket = fixture.root().join("helper.sock");
+    let aside = fixture.root().join("aside.sock");
+    std::fs::rename(&socket, &aside).unwrap();
+    let mut gone = next.wait_gone(&running.process);
+    assert!(tokio::time::timeout(Duration::from_millis(800), &mut gone).await.is_err());
+    std::fs::rename(&aside, &socket).unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(1500), &mut gone).await.is_err());
+    fixture.helper.state().end(plan.id.as_str());
+    tokio::time::timeout(LONG, gone).await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_of_a_removed_vm_is_left_and_removing_it_again_is_fine() {
     if skipped() {
         return;
