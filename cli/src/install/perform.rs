@@ -118,17 +118,19 @@ impl Run<'_> {
                 ));
             }
         };
-        let is_first = self.plan.before.is_none();
-        if is_first && !self.touched.is_empty() {
-            collect(systemctl(self.host, &["disable", "--now", "--quiet"], &self.touched));
+        // What this run brought has no former state to go back to.
+        let is_new = |unit: &&str| self.report.created.contains(&layout::unit_path(unit));
+        let (new, known): (Vec<&str>, Vec<&str>) = self.touched.iter().copied().partition(is_new);
+        if !new.is_empty() {
+            collect(systemctl(self.host, &["disable", "--now", "--quiet"], &new));
         }
         let mut left_files = self.undo.take_back();
-        if !self.touched.is_empty() || !self.report.created.is_empty() || !self.report.replaced.is_empty() {
+        if !self.report.created.is_empty() || !self.report.replaced.is_empty() {
             collect(systemctl(self.host, &["daemon-reload"], &[]));
         }
-        if !is_first && !self.touched.is_empty() {
-            let _ = systemctl(self.host, &["reset-failed"], &self.touched);
-            collect(systemctl(self.host, &["restart"], &self.touched));
+        if !known.is_empty() {
+            let _ = systemctl(self.host, &["reset-failed"], &known);
+            collect(systemctl(self.host, &["restart"], &known));
         }
         left.append(&mut left_files);
         let end = if left.is_empty() {
