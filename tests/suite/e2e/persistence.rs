@@ -3,7 +3,7 @@
 use banger_tests::env::Env;
 use banger_tests::repository::Repository;
 
-use super::{create, delete_and_check, exec, me, state_of, text};
+use super::{create, exec, me, state_of, text};
 
 #[test]
 fn files_survive_stop_and_start() {
@@ -35,7 +35,10 @@ fn files_survive_stop_and_start() {
     env.banger(["vm", "start", "box"]).finish().ok();
     let kept = exec(&env, "box", &["cat", "/root/kept", "/etc/kept"]).ok();
     assert_eq!(kept.text(), "work\nsystem\n", "{kept:?}");
-    delete_and_check(&env, "box");
+    // The edit of hello.txt exists nowhere else.
+    env.banger(["vm", "delete", "box"]).finish().refused(5, &["box", "hello.txt", "--discard"]);
+    env.banger(["vm", "delete", "--discard", "box"]).finish().ok();
+    env.assert_nothing_left();
 }
 
 #[test]

@@ -9,8 +9,11 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use crate::error::CliError;
 
 const DOCKER_HUB: &str = "docker.io";
-/// What Docker's own files call its registry.
-const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
+
+/// What Docker's own files call its registry: a key, never an address that is asked.
+fn docker_hub_server() -> String {
+    format!("https://index.{DOCKER_HUB}/v1/")
+}
 
 /// The registry that a reference names: the first part if that looks like a host, as everywhere.
 pub fn registry_of(reference: &str) -> &str {
@@ -26,7 +29,7 @@ pub fn registry_of(reference: &str) -> &str {
 /// If there is one but it cannot be had or used.
 pub async fn find(reference: &str) -> Result<Option<RegistryCredential>, CliError> {
     let registry = registry_of(reference).to_owned();
-    let server = if registry == DOCKER_HUB { DOCKER_HUB_SERVER.to_owned() } else { registry.clone() };
+    let server = if registry == DOCKER_HUB { docker_hub_server() } else { registry.clone() };
     // A helper is a program that may ask the user something.
     let found = tokio::task::spawn_blocking(move || docker_credential::get_credential(&server));
     let failed = |text: String| {

@@ -196,7 +196,7 @@ mod tests {
         let (mut client, service) = UnixStream::pair().unwrap();
         let serving = std::thread::spawn(move || serve(service));
         let (mut reader, writer) = io::pipe().unwrap();
-        let arguments = ["--mode=unshare".to_owned(), "--setup-hook=id".to_owned()];
+        let arguments = ["--mode=unshare", "--setup-hook=id", "bookworm", "-"].map(str::to_owned);
         let status = ask_over(&mut client, &arguments, [writer.as_fd(), writer.as_fd()]).unwrap();
         drop(writer);
         let mut said = String::new();

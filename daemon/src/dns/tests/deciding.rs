@@ -1,3 +1,5 @@
+//! What a query is answered with, decided without a network.
+
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
 

@@ -1,3 +1,5 @@
+//! Real queries to a real server on loopback.
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;

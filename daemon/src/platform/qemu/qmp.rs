@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Take};
 use tokio::net::UnixStream;
 
+/// What a monitor says before it is asked.
+const GREETING: &str = "the greeting";
 /// Far above any answer we ask for.
 const ANSWER_LIMIT: u64 = 1 << 20;
 /// A monitor that is alive answers within milliseconds; a host under load gets the benefit of the doubt.
@@ -54,10 +56,17 @@ pub enum QmpError {
 impl QmpError {
     /// The socket is not there yet, or not any more.
     pub fn nobody_listens(&self) -> bool {
-        matches!(self, Self::Connect { source, .. } if matches!(
-            source.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ))
+        match self {
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            }
+            // A machine that is just ending: it was connected to, and never said a word.
+            Self::Broken { command, source } => {
+                command == GREETING
+                    && matches!(source.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -75,9 +84,9 @@ async fn converse(socket: &Path, command: &str) -> Result<String, QmpError> {
     let stream =
         UnixStream::connect(socket).await.map_err(|source| QmpError::Connect { path: socket.to_owned(), source })?;
     let mut stream = BufReader::new(stream.take(ANSWER_LIMIT));
-    let greeting = read_object(&mut stream, "the greeting").await?;
+    let greeting = read_object(&mut stream, GREETING).await?;
     if greeting.get("QMP").is_none() {
-        return Err(QmpError::Unexpected { command: "the greeting".into(), answer: greeting.to_string() });
+        return Err(QmpError::Unexpected { command: GREETING.into(), answer: greeting.to_string() });
     }
     execute(&mut stream, "qmp_capabilities", json!({})).await?;
     let answer = execute(&mut stream, "human-monitor-command", json!({ "command-line": command })).await?;

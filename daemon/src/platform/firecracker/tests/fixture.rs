@@ -7,7 +7,7 @@ use banger_proto::guest::v1::Seed;
 
 use super::super::root_client::{Patience, RootClient};
 use super::super::{Files, FirecrackerPlatform};
-use super::helper::FakeHelper;
+use super::root_client::FakeHelper;
 use crate::paths::Paths;
 use crate::platform::{Platform as _, PlatformError, Running, VmPlan, process};
 use crate::reporter::Reporter;

@@ -7,7 +7,7 @@ use banger_proto::root::v1::Refusal;
 use banger_proto::v1;
 
 use super::fixture::{Fixture, skipped};
-use super::helper::Mishap;
+use super::root_client::Mishap;
 use super::vmm::FakeVmm;
 use crate::platform::{Observed, Platform as _, VmPlan};
 

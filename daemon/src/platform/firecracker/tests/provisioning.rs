@@ -5,7 +5,7 @@ use banger_proto::root::v1::Refusal;
 use banger_proto::v1;
 
 use super::fixture::{Fixture, skipped};
-use super::helper::Mishap;
+use super::root_client::Mishap;
 use crate::platform::{Platform as _, VmPlan};
 use crate::vm::record::{PublishedPort, VmSpec};
 

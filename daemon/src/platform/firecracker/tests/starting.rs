@@ -6,7 +6,7 @@ use banger_proto::v1;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, skipped};
-use super::helper::Mishap;
+use super::root_client::Mishap;
 use super::vmm::FakeVmm;
 use crate::platform::{Observed, Platform as _, VmPlan};
 use crate::reporter::Reporter;
