@@ -9,7 +9,8 @@ small=(--vcpu 1 --memory 512 --disk-size 1G --wait-timeout "$patience")
 
 as_owner() {
   if [ "$(id -un)" = "$SMOKE_OWNER" ]; then
-    "$@"
+    # A program, never a function of the same name.
+    env "$@"
   else
     runuser -u "$SMOKE_OWNER" -- env -i HOME="$owner_home" USER="$SMOKE_OWNER" LOGNAME="$SMOKE_OWNER" \
       PATH=/usr/local/bin:/usr/bin:/bin TERM=dumb XDG_RUNTIME_DIR="/run/user/$(id -u "$SMOKE_OWNER")" "$@"
@@ -36,7 +37,7 @@ vm_up() {
 }
 vm_gone() {
   banger vm show "$1" >/dev/null 2>&1 || return 0
-  banger vm delete "$1" 2>&1
+  banger vm delete --discard "$1" 2>&1
 }
 vm_field() { banger vm show "$1" --json | jq -r "$2"; }
 vm_boot_id() { in_guest "$1" cat /proc/sys/kernel/random/boot_id; }
