@@ -91,6 +91,7 @@ fn run() -> ExitCode {
             milestones.booted();
         }
         tokio::spawn(milestones::watch_for_booted(milestones.clone()));
+        tokio::spawn(milestones::watch_for_end(milestones.clone()));
         match ssh {
             Some(ssh) => ssh.run().await,
             None => std::future::pending().await,

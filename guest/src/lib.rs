@@ -39,7 +39,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         "stay" => init::stay::run(),
         _ if rustix::process::getpid() == rustix::process::Pid::INIT => init::run(),
         "agent" => agent::supervise(),
-        "booted" => agent::milestones::tell_booted(Path::new(agent::milestones::SOCKET)),
+        "booted" | "ending" => agent::milestones::tell(Path::new(agent::milestones::SOCKET), role),
         "sync" => sync_receiver::run(rest),
         "serve" => agent::serve(rest),
         "version" | "--version" => say(&format!("banger-guest {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS),

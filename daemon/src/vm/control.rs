@@ -29,6 +29,8 @@ pub enum GuestEvent {
     Reachable(Report),
     /// Its init has finished starting.
     Booted(Report),
+    /// Its init ends the machine, as somebody in there asked.
+    Ending,
     /// Its init gave up.
     Failed {
         /// Where.

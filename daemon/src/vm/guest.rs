@@ -39,7 +39,7 @@ impl GuestProgress {
                 self.heard = true;
                 self.failed = Some((stage.clone(), reason.clone()));
             }
-            GuestEvent::Exited => {}
+            GuestEvent::Ending | GuestEvent::Exited => {}
         }
     }
 

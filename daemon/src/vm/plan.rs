@@ -159,6 +159,8 @@ pub enum Recovery {
     Rest {
         /// The state it is found in.
         state: VmState,
+        /// It ran when it was last seen, and nobody saw it end well.
+        unclean: bool,
         /// What to tell, if something was lost.
         note: Option<String>,
     },
@@ -171,9 +173,13 @@ pub fn recover(record: &VmRecord, intent: Option<Action>, observed: Observed) ->
         (intent, Observed::Running(running)) => Recovery::Attach { running, stop_again: intent == Some(Action::Stop) },
         (Some(Action::Launch), Observed::Gone) => {
             let note = "bangerd ended while it was starting this VM".to_owned();
-            Recovery::Rest { state: at_rest(record.state), note: Some(note) }
+            Recovery::Rest { state: at_rest(record.state), unclean: true, note: Some(note) }
         }
-        (Some(Action::Stop) | None, Observed::Gone) => Recovery::Rest { state: at_rest(record.state), note: None },
+        (Some(Action::Stop) | None, Observed::Gone) => {
+            // A stop that was under way had synced before the VMM could end; anything else is not known to have.
+            let ran = matches!(record.state, VmState::Booting | VmState::Running);
+            Recovery::Rest { state: at_rest(record.state), unclean: ran || record.unclean, note: None }
+        }
     }
 }
 

@@ -78,11 +78,12 @@ impl Vms {
                     self.stop_in_background(handle);
                 }
             }
-            Recovery::Rest { state, note } => {
+            Recovery::Rest { state, unclean, note } => {
                 if state != record.state {
                     tracing::info!(vm = %name, was = %record.state, now = %state, "runs no longer");
                 }
                 record.state = state;
+                record.unclean = unclean;
                 record.runtime = None;
                 if let Some(note) = note {
                     record.last_error = note;

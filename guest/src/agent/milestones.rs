@@ -67,6 +67,11 @@ impl Milestones {
         self.push(MilestoneKind::Booted, None);
     }
 
+    /// The init ends the machine: no crash, whatever comes.
+    pub fn ending(&self) {
+        self.push(MilestoneKind::Ending, None);
+    }
+
     /// Something failed.
     pub fn failed(&self, stage: &str, reason: &str) {
         self.push(MilestoneKind::Failed, Some((stage.to_owned(), reason.to_owned())));
@@ -151,6 +156,7 @@ fn listen(milestones: Arc<Milestones>) -> io::Result<()> {
                     log::landmark("booted");
                     milestones.booted();
                 }
+                Some("ending") => milestones.ending(),
                 Some(other) => {
                     if let Some((stage, reason)) = other.strip_prefix("failed ").and_then(|rest| rest.split_once(' ')) {
                         milestones.failed(stage, reason);
@@ -178,12 +184,21 @@ pub fn tell_failed(socket: &Path, stage: &str, reason: &str) {
     }
 }
 
-/// The other end: `banger-guest booted`.
-pub fn tell_booted(socket: &Path) -> ExitCode {
-    match UnixStream::connect(socket).and_then(|mut stream| stream.write_all(b"booted\n")) {
+/// An init that is not systemd sends SIGTERM to everybody when it ends the machine, and SIGKILL soon after.
+pub async fn watch_for_end(milestones: Arc<Milestones>) {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+    while terminate.recv().await.is_some() {
+        milestones.ending();
+    }
+}
+
+/// The other end: `banger-guest booted` and `banger-guest ending`.
+pub fn tell(socket: &Path, word: &str) -> ExitCode {
+    let line = format!("{word}\n");
+    match UnixStream::connect(socket).and_then(|mut stream| stream.write_all(line.as_bytes())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::failure(&format!("cannot tell the agent that the system is booted: {error}"));
+            log::failure(&format!("cannot tell the agent {word:?}: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -10,15 +10,19 @@ use crate::tree::Tree;
 
 const UNITS: &str = "run/systemd/system";
 
-/// Runs when everything the default target wants has been started.
+/// Runs when everything the default target wants has been started, and ends first when the system does.
 const BOOTED_UNIT: &str = "[Unit]
-Description=Tell the host that the system is booted
+Description=Tell the host that the system is booted, and when it ends
 DefaultDependencies=no
 After=multi-user.target
+Conflicts=shutdown.target
+Before=shutdown.target
 
 [Service]
 Type=oneshot
+RemainAfterExit=yes
 ExecStart=/run/banger/banger-guest booted
+ExecStop=/run/banger/banger-guest ending
 ";
 
 /// Commands run before systemd gets this far: `d` keeps what they put there, the usual `D` empties it.

@@ -216,6 +216,8 @@ pub enum MilestoneKind {
     Reachable = 1,
     Booted = 2,
     Failed = 3,
+    /// The init is ending the machine: what follows is no crash.
+    Ending = 4,
 }
 impl MilestoneKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -228,6 +230,7 @@ impl MilestoneKind {
             Self::Reachable => "MILESTONE_KIND_REACHABLE",
             Self::Booted => "MILESTONE_KIND_BOOTED",
             Self::Failed => "MILESTONE_KIND_FAILED",
+            Self::Ending => "MILESTONE_KIND_ENDING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -237,6 +240,7 @@ impl MilestoneKind {
             "MILESTONE_KIND_REACHABLE" => Some(Self::Reachable),
             "MILESTONE_KIND_BOOTED" => Some(Self::Booted),
             "MILESTONE_KIND_FAILED" => Some(Self::Failed),
+            "MILESTONE_KIND_ENDING" => Some(Self::Ending),
             _ => None,
         }
     }

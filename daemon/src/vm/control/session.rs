@@ -124,6 +124,7 @@ fn event(milestone: Milestone) -> Option<GuestEvent> {
         MilestoneKind::Failed => {
             Some(GuestEvent::Failed { stage: printable(&milestone.stage), reason: printable(&milestone.reason) })
         }
+        MilestoneKind::Ending => Some(GuestEvent::Ending),
         MilestoneKind::Unspecified => None,
     }
 }

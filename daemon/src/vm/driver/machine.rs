@@ -34,6 +34,8 @@ pub(super) struct Machine {
     pub(super) being_created: bool,
     /// When this daemon started the VMM; `None` if an earlier one did.
     pub(super) launched: Option<Instant>,
+    /// The guest said that it ends.
+    ending: bool,
     removed: bool,
     publish: watch::Sender<Snapshot>,
 }
@@ -60,6 +62,7 @@ impl Machine {
             publish: watch::Sender::new(snapshot),
             control: None,
             launched: None,
+            ending: false,
             removed: false,
             host,
             record,
@@ -112,8 +115,12 @@ impl Machine {
         self.guest.learn(&event);
         match event {
             GuestEvent::Heard => {}
-            GuestEvent::Reachable(report) => self.note_reached(&report),
+            GuestEvent::Reachable(report) => {
+                self.ending = false;
+                self.note_reached(&report);
+            }
             GuestEvent::Booted(report) => {
+                self.ending = false;
                 self.note_reached(&report);
                 if self.record.booted_after_ms == 0 {
                     self.record.booted_after_ms = self.since_launch(&report);
@@ -123,7 +130,12 @@ impl Machine {
                 self.record.last_error = format!("the guest's init failed in stage {stage:?}: {reason}");
                 self.record.state = self.record.state.after(LifeEvent::GuestFailed);
             }
-            GuestEvent::Exited => self.note_exit(LifeEvent::Exited),
+            GuestEvent::Ending => self.ending = true,
+            GuestEvent::Exited => {
+                // A VMM that was killed, or a guest that crashed: nothing was written back.
+                self.record.unclean = !self.ending && self.record.state != VmState::Stopping;
+                self.note_exit(LifeEvent::Exited);
+            }
         }
         if before.0 != self.record {
             self.save_or_log(IntentChange::Keep).await;

@@ -77,15 +77,17 @@ fn what_runs_is_watched_again() {
 
 #[test]
 fn what_runs_no_longer_is_stopped_and_what_never_ran_is_as_it_was() {
-    for (before, after) in [
-        (VmState::Booting, VmState::Stopped),
-        (VmState::Running, VmState::Stopped),
-        (VmState::Stopping, VmState::Stopped),
-        (VmState::Stopped, VmState::Stopped),
-        (VmState::Provisioned, VmState::Provisioned),
-        (VmState::Broken, VmState::Broken),
+    for (before, after, unclean) in [
+        (VmState::Booting, VmState::Stopped, true),
+        (VmState::Running, VmState::Stopped, true),
+        (VmState::Stopping, VmState::Stopped, false),
+        (VmState::Stopped, VmState::Stopped, false),
+        (VmState::Provisioned, VmState::Provisioned, false),
+        (VmState::Broken, VmState::Broken, false),
     ] {
-        let found = recover(&record(before, true), None, Observed::Gone);
-        assert_eq!(found, Recovery::Rest { state: after, note: None }, "{before}");
+        let mut record = record(before, true);
+        record.unclean = false;
+        let found = recover(&record, None, Observed::Gone);
+        assert_eq!(found, Recovery::Rest { state: after, unclean, note: None }, "{before}");
     }
 }
