@@ -22,6 +22,8 @@ internet_down() {
   kill "$internet_pid" 2>/dev/null
   wait "$internet_pid" 2>/dev/null
   ip netns delete internet
+  # ip mounts this directory for the first name and never unmounts it.
+  umount /run/netns 2>/dev/null || true
   # Its end of the pair goes with the namespace, a moment later.
   ip link delete internet 2>/dev/null || true
 }
