@@ -16,7 +16,8 @@ gateway=$(banger system status --json | jq -r .installation.network.gateway)
 tap=fc-${id:0:12}
 curl --silent --unix-socket "/var/lib/banger-root/jail/firecracker/$id/root/run/firecracker.socket" \
   http://localhost/vm/config >"$scratch/pattern"
-cp "/var/lib/banger/vms/$id/initrd.cpio" "$scratch/initrd"
+# banger has removed it: it holds the guest's private key. Its VMM still has it.
+cp "/proc/$(vm_field pattern .vmm_pid)/root/initrd" "$scratch/initrd"
 banger vm stop pattern
 cp --sparse=always "/var/lib/banger/vms/$id/work.ext4" "$scratch/work"
 banger vm delete pattern
