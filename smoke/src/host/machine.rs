@@ -96,6 +96,18 @@ impl Machine {
         self.wait_for_systemd(layout)
     }
 
+    /// True if its kernel panicked although nobody can tell whether the emulator is to blame: it is emulated.
+    pub fn has_died(&self) -> bool {
+        let said = std::fs::read(&self.console).unwrap_or_default();
+        self.accelerator == Accelerator::Tcg && String::from_utf8_lossy(&said).contains("Kernel panic - not syncing")
+    }
+
+    /// Puts its last words where the next host's do not overwrite them, and ends it.
+    pub fn keep_console(self, layout: &Layout, number: usize) -> Result<()> {
+        let kept = layout.logs().join(format!("console-of-dead-host-{number}.log"));
+        std::fs::rename(&self.console, &kept).map_err(Error::file("rename", &kept))
+    }
+
     /// An error about this host, with the end of its console.
     pub fn is_down(&self, reason: impl Into<String>) -> Error {
         Error::HostIsDown { reason: reason.into(), console: bounded::end(&self.console) }
@@ -144,7 +156,7 @@ fn qemu(emulator: &Path, accelerator: Accelerator, port: u16, console: &Path) ->
     // restrict: from inside nothing outside can be reached; only ssh comes in.
     command.args(["-netdev", &format!("user,id=uplink,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22")]);
     command.args(["-device", "virtio-net-pci,netdev=uplink", "-device", "virtio-rng-pci"]);
-    command.args(["-append", "root=/dev/vda rw console=ttyS0 mitigations=off"]);
+    command.args(["-append", "root=/dev/vda rw console=ttyS0 mitigations=off panic=1"]);
     command
 }
 
