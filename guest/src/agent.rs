@@ -119,6 +119,7 @@ fn settings(seed: &Seed) -> Settings {
         host_key: seed.ssh_host_key.clone(),
         authorized_keys: seed.authorized_keys.clone(),
         environment: seed.environment.clone(),
+        user: seed.user.clone(),
         working_directory: seed.working_directory.clone(),
         address,
     }

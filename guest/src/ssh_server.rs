@@ -5,8 +5,9 @@
 //!                                                             └─ forward (direct-tcpip)
 //! ```
 //!
-//! Public keys only, user root only. It never forks per connection, never consults PAM or NSS, and
-//! never starts anything before authentication.
+//! Public keys only. Who has one may be anybody in the guest: sessions are the login name's, or, if the client sets
+//! `BANGER_USER`, that account's (empty: the one the image's configuration names). It never forks per connection, never
+//! consults PAM or NSS, and never starts anything before authentication.
 
 mod connection;
 mod environment;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub authorized_keys: Vec<String>,
     /// `KEY=VALUE` lines from the image.
     pub environment: Vec<String>,
+    /// Who the image's configuration wants sessions to be, as `USER[:GROUP]`; empty: root.
+    pub user: String,
     /// Where sessions start; empty: the home directory.
     pub working_directory: String,
     /// The guest's own address, as good as loopback for forwards.

@@ -11,6 +11,7 @@
 pub mod account;
 pub mod artifacts;
 pub mod bench;
+pub mod busybox;
 pub mod env;
 pub mod processes;
 pub mod programs;

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use banger_proto::guest_contract::SESSION_USER_VARIABLE;
+
 use crate::passwd::Account;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -15,14 +17,15 @@ pub fn is_accepted(name: &str) -> bool {
 pub fn compose(account: &Account, image: &[String], client: &[(String, String)]) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = vec![
         ("HOME".into(), account.home.clone().into()),
-        ("USER".into(), "root".into()),
-        ("LOGNAME".into(), "root".into()),
+        ("USER".into(), account.name.clone().into()),
+        ("LOGNAME".into(), account.name.clone().into()),
         ("SHELL".into(), account.shell.clone().into()),
         ("PATH".into(), DEFAULT_PATH.into()),
     ];
     let image = image.iter().filter_map(|line| line.split_once('='));
     let client = client.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for (name, value) in image.chain(client).filter(|(name, value)| !name.is_empty() && !value.contains('\0')) {
+    let usable = |(name, value): &(&str, &str)| !name.is_empty() && *name != SESSION_USER_VARIABLE && !value.contains('\0');
+    for (name, value) in image.chain(client).filter(usable) {
         variables.retain(|(held, _)| held != name);
         variables.push((name.into(), value.into()));
     }
