@@ -38,10 +38,11 @@ demo: install-deps build ## From nothing: run the tests of examples/hello-c in a
 test: build ## Run every test, the end-to-end suite (real VMs) included
 	@tools/run-tests
 
-lint: ## Formatting, clippy with warnings denied, shellcheck where installed
+lint: ## Formatting, clippy with warnings denied, shellcheck where installed, fuzz targets
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	@tools/lint-shell
+	@tools/check-fuzz
 
 fmt: ## Format the Rust sources
 	@$(CARGO) fmt --all

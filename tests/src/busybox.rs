@@ -105,7 +105,11 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|window| window == word)
 }
 
-fn own(env: &Env, path: &Path) {
+/// Gives a path, with what is below it, to the environment's account.
+///
+/// # Panics
+/// If it cannot be listed.
+pub fn own(env: &Env, path: &Path) {
     env.account().own(path);
     if path.is_dir() {
         for entry in std::fs::read_dir(path).expect("our own directory").flatten() {

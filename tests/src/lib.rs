@@ -12,6 +12,7 @@ pub mod account;
 pub mod artifacts;
 pub mod bench;
 pub mod busybox;
+pub mod distributions;
 pub mod env;
 pub mod processes;
 pub mod programs;

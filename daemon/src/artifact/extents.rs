@@ -57,10 +57,13 @@ fn sum(mut map: impl FnMut(u64) -> io::Result<Vec<Extent>>) -> io::Result<u64> {
     let (mut start, mut total) = (0, 0);
     loop {
         let extents = map(start)?;
-        total += extents.iter().filter(|extent| extent.flags & SHARED != 0).map(|extent| extent.length).sum::<u64>();
-        let Some(last) = extents.last().filter(|last| last.flags & LAST == 0) else { return Ok(total) };
+        let Some(last) = extents.last() else { return Ok(total) };
         let next = last.logical.saturating_add(last.length);
         if next <= start {
+            return Ok(total);
+        }
+        total += extents.iter().filter(|extent| extent.flags & SHARED != 0).map(|extent| extent.length).sum::<u64>();
+        if last.flags & LAST != 0 {
             return Ok(total);
         }
         start = next;

@@ -70,6 +70,9 @@ pub(super) fn write(directory: &Path, rootfs: &Path, out: impl Write) -> Result<
     let mut header = tar::Header::new_gnu();
     header.set_size(manifest.len() as u64);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_cksum();
     tar.append_data(&mut header, MANIFEST, manifest.as_slice()).map_err(failed)?;
     let mut file = File::open(rootfs).map_err(on("open", rootfs))?;

@@ -94,7 +94,8 @@ impl Connection {
         };
         session.channel_success(id)?;
         let settings = &self.shared.settings;
-        let launch = passwd::look_up(self.session_user(&prepared.variables)).map(|account| {
+        let launch = passwd::look_up(self.session_user(&prepared.variables)).map(|mut account| {
+            account.shell = environment::shell(&account.shell, &settings.environment);
             let mut directories = vec![account.home.clone(), PathBuf::from("/")];
             if !settings.working_directory.is_empty() {
                 directories.insert(0, settings.working_directory.clone().into());

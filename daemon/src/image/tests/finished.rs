@@ -238,6 +238,10 @@ async fn a_bundle_neither_tells_of_a_users_file_nor_leads_to_one() {
     let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(here.at("evil")).unwrap(), 1).unwrap());
     let mut header = tar::Header::new_gnu();
     header.set_size(evil.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     tar.append_data(&mut header, "manifest.json", evil.as_bytes()).unwrap();
     tar.append_path_with_name(&again.rootfs, "rootfs.ext4").unwrap();
     tar.into_inner().unwrap().finish().unwrap();
