@@ -1,6 +1,6 @@
 //! Images made of nothing but the host's static BusyBox and a few files.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
