@@ -126,22 +126,25 @@ impl Usage<'_> {
         }
         let request = self.request();
         let end = session::run(&connection, &request, &self.context.ui, self.interrupts).await;
-        let saved = self.save_work(&connection, end.is_ok()).await;
+        let saved = self.save_work(&connection).await;
         connection.close().await;
-        let end = end?;
-        saved.map_err(Trouble::Unsaved)?;
-        Ok(Some(end))
+        match (end, saved) {
+            (Ok(end), Ok(())) => Ok(Some(end)),
+            (Ok(_), Err(unsaved)) => Err(Trouble::Unsaved(unsaved)),
+            (Err(broke), Ok(())) => Err(Trouble::Later(broke)),
+            // A guest that is gone cannot be asked: whatever it holds stays where it is.
+            (Err(broke), Err(unsaved)) => {
+                if let CliError::Failed(failure) = unsaved {
+                    self.context.ui.warn(&failure.to_string());
+                }
+                Err(Trouble::Unsaved(broke))
+            }
+        }
     }
 
-    /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask.
-    async fn save_work(&mut self, connection: &Connection, session_ended: bool) -> Result<(), CliError> {
+    /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask: an error, too.
+    async fn save_work(&mut self, connection: &Connection) -> Result<(), CliError> {
         if self.plan.ending != Ending::Delete || self.plan.workspace.is_none() || self.plan.discard {
-            return Ok(());
-        }
-        if !session_ended {
-            self.context
-                .ui
-                .warn("the session broke off: work done in the guest is not looked for and goes with the VM");
             return Ok(());
         }
         let fresh = GetVmRequest { reference: self.vm.id.clone() };
