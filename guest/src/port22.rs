@@ -133,7 +133,9 @@ async fn hand_over(seed: &Seed, serving: &mut Option<JoinHandle<()>>) -> Result<
 /// Packages of a system that is still starting would be started before what they need.
 async fn until_booted() {
     let booted = async {
-        while matches!(first_process(), FirstProcess::Starting) || (is_systemd() && !crate::init::handover::read().booted) {
+        while matches!(first_process(), FirstProcess::Starting)
+            || (is_systemd() && !crate::init::handover::read().booted)
+        {
             sleep(POLL).await;
         }
     };
@@ -149,7 +151,8 @@ fn server() -> Option<PathBuf> {
 }
 
 async fn install(seed: &Seed) -> Result<PathBuf, HandOverError> {
-    let os_release = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| std::fs::read_to_string(path).ok());
+    let os_release =
+        ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| std::fs::read_to_string(path).ok());
     let exists = |program: &str| DEFAULT_PATH.split(':').any(|directory| Path::new(directory).join(program).is_file());
     let manager = packages::choose(&os_release.unwrap_or_default(), exists).ok_or(HandOverError::NoManager)?;
     log::landmark(&format!("installing an SSH server with {}", manager.program));

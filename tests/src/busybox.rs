@@ -24,12 +24,12 @@ impl<'e> Root<'e> {
     /// # Panics
     /// If the files cannot be written.
     pub fn new(env: &'e Env, name: &str, applets: &[&str]) -> Option<Self> {
-        let program = std::fs::read("/bin/busybox").ok().filter(|bytes| !contains(bytes, b"ld-linux"));
+        let program = std::fs::read("/bin/busybox").ok().filter(|bytes| is_static(bytes));
         let Some(program) = program else {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: there is no static /bin/busybox\n");
             return None;
         };
-        let path = env.path().join("tmp").join(format!("root-{name}"));
+        let path = directory(env).join(format!("root-{name}"));
         let _ = std::fs::remove_dir_all(&path);
         env.ensure_directory(&path.join("bin"));
         let root = Self { env, path, owned: std::cell::RefCell::default() };
@@ -101,8 +101,25 @@ impl<'e> Root<'e> {
     }
 }
 
-fn contains(bytes: &[u8], word: &[u8]) -> bool {
-    bytes.windows(word.len()).any(|window| window == word)
+/// Where files of images are put together. Not the environment's tmp: what is left there is counted.
+pub fn directory(env: &Env) -> PathBuf {
+    let path = env.path().join("made");
+    env.ensure_directory(&path);
+    path
+}
+
+/// No program header of an ELF file asks for a loader. (Its text may name one: static glibc can still dlopen.)
+fn is_static(elf: &[u8]) -> bool {
+    const INTERPRETER: u32 = 3;
+    let number = |at: usize, size: usize| -> Option<u64> {
+        let bytes = elf.get(at..at + size)?;
+        Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    };
+    let headers = || -> Option<Vec<u64>> {
+        let (offset, size, count) = (number(0x20, 8)?, number(0x36, 2)?, number(0x38, 2)?);
+        (0..count).map(|index| number(usize::try_from(offset + index * size).ok()?, 4)).collect()
+    };
+    elf.starts_with(b"\x7fELF") && headers().is_some_and(|kinds| !kinds.contains(&u64::from(INTERPRETER)))
 }
 
 /// Gives a path, with what is below it, to the environment's account.
@@ -114,6 +131,25 @@ pub fn own(env: &Env, path: &Path) {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).expect("our own directory").flatten() {
             own(env, &entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_static;
+
+    #[test]
+    fn a_program_with_a_loader_is_not_static() {
+        // What runs this test is linked dynamically.
+        let dynamic = std::fs::read("/proc/self/exe").expect("our own program");
+        assert!(!is_static(&dynamic));
+        assert!(!is_static(b"#!/bin/sh") && !is_static(b"\x7fELF"));
+        // Distributions that have one have it static: the tests' images depend on it.
+        if let Ok(busybox) = std::fs::read("/bin/busybox") {
+            let loader = std::process::Command::new("readelf").args(["-l", "/bin/busybox"]).output();
+            let Ok(loader) = loader else { return };
+            assert_eq!(is_static(&busybox), !String::from_utf8_lossy(&loader.stdout).contains("INTERP"));
         }
     }
 }

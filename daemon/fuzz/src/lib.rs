@@ -14,8 +14,7 @@ pub fn layer(bytes: &[u8]) -> bool {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("fs");
     let file = File::options().read(true).write(true).create_new(true).open(path).expect("our own directory");
-    let shape =
-        Shape { uuid: [7; 16], label: "fuzz", minimum_bytes: 16 << 20, spare_bytes: 0, journal: Journal::None };
+    let shape = Shape { uuid: [7; 16], label: "fuzz", minimum_bytes: 16 << 20, spare_bytes: 0, journal: Journal::None };
     let mut writer = Ext4Writer::new(file, shape);
     let limits = Limits { entries: 10_000, content_bytes: 16 << 20 };
     let mut flattener = Flattener::new(&mut writer, limits);

@@ -72,8 +72,7 @@ fn sum(mut map: impl FnMut(u64) -> io::Result<Vec<Extent>>) -> io::Result<u64> {
 
 fn map(file: &File, start: u64) -> io::Result<Vec<Extent>> {
     let capacity = u32::try_from(BATCH).expect("a small constant");
-    let header =
-        Header { start, length: u64::MAX - start, flags: NO_FLAGS, mapped: 0, capacity, ..Header::default() };
+    let header = Header { start, length: u64::MAX - start, flags: NO_FLAGS, mapped: 0, capacity, ..Header::default() };
     let mut request = Request { header, extents: [Extent::default(); BATCH] };
     // SAFETY: the number is that of FS_IOC_FIEMAP, whose argument begins with a `Header` and goes on with as many
     // extents as `capacity` says; the kernel writes no further. Every pattern of bits is a valid `Request`.

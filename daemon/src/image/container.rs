@@ -190,9 +190,10 @@ impl ImageStore {
             }
             None => {
                 let shape = shape(&content, options.size_bytes);
-                let (staged, flattened) = self.flatten(incoming, shape, staged, reporter).await.map_err(|failed| {
-                    failed.of(&name, reporter)
-                })?;
+                let (staged, flattened) = self
+                    .flatten(incoming, shape, staged, reporter)
+                    .await
+                    .map_err(|failed| failed.of(&name, reporter))?;
                 if !flattened.dropped.is_empty() {
                     let names = flattened.dropped.join(", ");
                     reporter.warning(format!("left out extended attributes that Linux does not store: {names}"));

@@ -83,7 +83,10 @@ impl Classified for KernelImportError {
             }
             Self::Release { .. } => vec!["Give it as `uname -r` says it, with `--release`.".to_owned()],
             Self::Convert { source: PackageError::Modules { .. }, .. } => {
-                vec!["Give the modules of the kernel with `--modules DIR`, after `depmod`, or `--initrd FILE`.".to_owned()]
+                vec![
+                    "Give the modules of the kernel with `--modules DIR`, after `depmod`, or `--initrd FILE`."
+                        .to_owned(),
+                ]
             }
             Self::Lock(_) | Self::Convert { .. } | Self::Store { .. } => disk_full_hint(self),
         }

@@ -298,7 +298,8 @@ mod tests {
 
     #[test]
     fn no_cut_and_no_flipped_byte_of_an_initrd_is_more_than_an_error() {
-        let whole = cpio(&[("lib/modules/6.1-x/modules.dep", "kernel/a.ko:\n"), ("lib/modules/6.1-x/kernel/a.ko", "c")]);
+        let whole =
+            cpio(&[("lib/modules/6.1-x/modules.dep", "kernel/a.ko:\n"), ("lib/modules/6.1-x/kernel/a.ko", "c")]);
         for initrd in [whole.clone(), packed("gzip", &whole)] {
             for at in 0..initrd.len() {
                 let _ = each_file(&initrd[..at], &mut |_, _| {});

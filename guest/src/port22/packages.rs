@@ -30,11 +30,7 @@ const MANAGERS: [Manager; 7] = [
         calls: &[&["-y", "install", "openssh-server"]],
     },
     Manager { program: "yum", families: &["rhel", "centos"], calls: &[&["-y", "install", "openssh-server"]] },
-    Manager {
-        program: "pacman",
-        families: &["arch"],
-        calls: &[&["-Sy", "--noconfirm", "--needed", "openssh"]],
-    },
+    Manager { program: "pacman", families: &["arch"], calls: &[&["-Sy", "--noconfirm", "--needed", "openssh"]] },
     Manager {
         program: "zypper",
         families: &["suse", "opensuse", "sles"],
@@ -56,7 +52,10 @@ fn families(os_release: &str) -> Vec<String> {
         let (key, value) = line.trim().split_once('=')?;
         matches!(key, "ID" | "ID_LIKE").then(|| value.trim_matches(['"', '\'']))
     });
-    values.flat_map(|value| value.split_whitespace()).map(|word| word.split('-').next().unwrap_or(word).to_owned()).collect()
+    values
+        .flat_map(|value| value.split_whitespace())
+        .map(|word| word.split('-').next().unwrap_or(word).to_owned())
+        .collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ pub fn compose(account: &Account, image: &[String], client: &[(String, String)])
     ];
     let image = image.iter().filter_map(|line| line.split_once('='));
     let client = client.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let usable = |(name, value): &(&str, &str)| !name.is_empty() && *name != SESSION_USER_VARIABLE && !value.contains('\0');
+    let usable =
+        |(name, value): &(&str, &str)| !name.is_empty() && *name != SESSION_USER_VARIABLE && !value.contains('\0');
     for (name, value) in image.chain(client).filter(usable) {
         variables.retain(|(held, _)| held != name);
         variables.push((name.into(), value.into()));

@@ -11,10 +11,10 @@ use super::boot::median;
 use crate::account::{Account, Who};
 use crate::artifacts::IMAGE;
 use crate::busybox::{self, Root};
+use crate::distributions;
 use crate::env::Env;
 use crate::programs::target_directory;
 use crate::registry::{has, write_layers};
-use crate::distributions;
 
 const SIZES: [&str; 4] = ["--vcpu", "2", "--memory", "2048"];
 const LIMIT: Duration = Duration::from_secs(300);
@@ -35,7 +35,7 @@ pub fn measure(rounds: usize) -> Option<Report> {
     let env = Env::ready_alone(who).expect("we are somebody");
     let root = Root::new(&env, "alpine", &["sh", "cat"])?;
     root.write("etc/os-release", "ID=alpine\nPRETTY_NAME=\"like Alpine\"\n");
-    let debian = env.path().join("tmp/debian");
+    let debian = busybox::directory(&env).join("debian");
     write_layers(&debian, &[&distributions::debian()], &json!({ "Env": ["PATH=/usr/bin:/bin"] }));
     busybox::own(&env, &debian);
     pull(&env, &root.layout(&json!({ "Env": ["PATH=/bin"] })), "like-alpine");

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::boot::median;
 use crate::account::{Account, Who};
-use crate::env::Env;
 use crate::distributions;
+use crate::env::Env;
 use crate::programs::target_directory;
 use crate::registry::{Registry, has};
 

@@ -23,8 +23,7 @@ fn runs_commands(who: Who) {
     let image = env.banger(["--json", "image", "pull", &source, "--name", "bb"]).finish().ok().json();
     assert_eq!((image["init"].as_str(), image["os"].as_str()), (Some("none"), Some("BusyBox alone")), "{image}");
     assert_eq!(image["working_directory"], "/etc", "{image}");
-    let script =
-        "cat /etc/os-release; pwd; echo $GREETING; stat -c '%a %u:%g' /bin/setuid; stat -c %h /bin/sh; readlink /etc/link";
+    let script = "cat /etc/os-release; pwd; echo $GREETING; stat -c '%a %u:%g' /bin/setuid; stat -c %h /bin/sh; readlink /etc/link";
     let said = env.banger(run_words(&["--rm", "--image", "bb", "--", "sh", "-c", script])).finish().ok().text();
     let lines: Vec<&str> = said.lines().collect();
     let names = (APPLETS.len() + 1).to_string();

@@ -49,11 +49,10 @@ fn debian_like(who: Who) {
         return;
     }
     let lower = distributions::debian();
-    let upper = env.path().join("tmp/upper.tar");
-    env.ensure_directory(upper.parent().expect("below the environment"));
+    let upper = busybox::directory(&env).join("upper.tar");
     distributions::layer(&upper, UPPER);
     let layout = |name: &str, layers: &[&Path]| -> PathBuf {
-        let layout = env.path().join("tmp").join(name);
+        let layout = busybox::directory(&env).join(name);
         write_layers(&layout, layers, &json!({ "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] }));
         busybox::own(&env, &layout);
         layout
@@ -78,7 +77,10 @@ fn debian_like(who: Who) {
         echo '1 0' >/proc/sys/net/ipv4/ping_group_range";
     say(&env, "root", copied);
     assert_eq!(say(&env, "nobody", ping), "pong\n");
-    assert_eq!(say(&env, "nobody", "/tmp/ping -c 1 -W 5 127.0.0.1 >/dev/null 2>&1; [ $? != 0 ] && echo denied"), "denied\n");
+    assert_eq!(
+        say(&env, "nobody", "/tmp/ping -c 1 -W 5 127.0.0.1 >/dev/null 2>&1; [ $? != 0 ] && echo denied"),
+        "denied\n"
+    );
     // Hard links: of the package, across layers, within a layer.
     let links = "[ /usr/bin/perl -ef /usr/bin/perl5.36.0 ] && echo one; [ /usr/local/bin/again -ef /usr/bin/getent ] && \
         echo two; stat -c '%h %a %u:%g' /opt/own /opt/other";
@@ -100,7 +102,8 @@ fn musl(root: &Root<'_>, env: &Env) -> Option<()> {
     if !has("musl-gcc") {
         return None;
     }
-    let (source, program) = (env.write("tmp/hello.c", HELLO.as_bytes()), env.path().join("tmp/hello"));
+    let (source, program) = (busybox::directory(env).join("hello.c"), busybox::directory(env).join("hello"));
+    std::fs::write(&source, HELLO).expect("our own directory");
     let output = Command::new("musl-gcc").arg("-o").arg(&program).arg(&source).output().expect("musl-gcc runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bytes = std::fs::read(&program).expect("just made");

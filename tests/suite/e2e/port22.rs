@@ -83,7 +83,6 @@ fn ssh(env: &Env, port: u16, command: &str) -> Outcome {
         .finish()
 }
 
-
 fn takes_over(who: Who) {
     let Some(env) = Env::ready(who) else { return };
     let (Some(()), Some(())) = (pull(&env, "working", WORKING), pull(&env, "broken", BROKEN)) else { return };

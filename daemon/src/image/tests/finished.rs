@@ -212,8 +212,7 @@ async fn a_file_that_changed_is_not_promoted_and_one_that_cannot_be_seen_is_not_
     assert_eq!(here.register_file("other", absent, Refresh::IfAbsent).await.unwrap_err().kind(), Kind::NotFound);
     let strict = here.store.clone().with_in_place(InPlace::Refused);
     let strict = Here { store: strict, directory: here.directory };
-    let error =
-        strict.register_file("other", RootfsFile::InPlace(strict.file()), Refresh::IfAbsent).await.unwrap_err();
+    let error = strict.register_file("other", RootfsFile::InPlace(strict.file()), Refresh::IfAbsent).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
     assert!(error.hints()[0].contains("--in-place"), "{:?}", error.hints());
     assert_eq!(fs::read_dir(strict.store.staging()).unwrap().count(), 0);

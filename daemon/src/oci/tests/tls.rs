@@ -18,8 +18,21 @@ fn authority(directory: &Path, name: &str) -> Option<PathBuf> {
     let made = tool(
         "openssl",
         &[
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-subj", &subject, "-keyout", key.to_str()?, "-out", certificate.to_str()?,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            &subject,
+            "-keyout",
+            key.to_str()?,
+            "-out",
+            certificate.to_str()?,
         ],
     )?;
     assert!(made.0, "{}", made.1);
@@ -33,16 +46,39 @@ fn certificate(directory: &Path, names: &str) -> Option<()> {
     let request = tool(
         "openssl",
         &[
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=registry",
-            "-keyout", &at("server.key"), "-out", &at("server.csr"),
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-subj",
+            "/CN=registry",
+            "-keyout",
+            &at("server.key"),
+            "-out",
+            &at("server.csr"),
         ],
     )?;
     assert!(request.0, "{}", request.1);
     let signed = tool(
         "openssl",
         &[
-            "x509", "-req", "-in", &at("server.csr"), "-CA", &at("own.pem"), "-CAkey", &at("own.key"),
-            "-CAcreateserial", "-days", "2", "-extfile", &at("extensions"), "-out", &at("server.pem"),
+            "x509",
+            "-req",
+            "-in",
+            &at("server.csr"),
+            "-CA",
+            &at("own.pem"),
+            "-CAkey",
+            &at("own.key"),
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            &at("extensions"),
+            "-out",
+            &at("server.pem"),
         ],
     )?;
     assert!(signed.0, "{}", signed.1);
@@ -54,10 +90,7 @@ fn start(names: &str) -> Option<(Registry, PathBuf, PathBuf)> {
     let directory = tempfile::tempdir().unwrap();
     let (own, other) = (authority(directory.path(), "own")?, authority(directory.path(), "other")?);
     certificate(directory.path(), names)?;
-    let tls = format!(
-        ", tls: {{certificate: {0}/server.pem, key: {0}/server.key}}",
-        directory.path().display()
-    );
+    let tls = format!(", tls: {{certificate: {0}/server.pem, key: {0}/server.key}}", directory.path().display());
     Some((Registry::start_with(None, directory, &tls)?, own, other))
 }
 
