@@ -92,7 +92,7 @@ pub async fn run(launch: Launch, wire: Wire) {
 
 /// Tells that the process cannot be anybody's; ends with the channel closed.
 pub async fn refuse(unknown: UnknownAccount, wire: Wire) {
-    let text = format!("banger-guest: {unknown}\r\n");
+    let text = format!("banger-guest: {unknown}\r\nhint: choose who runs it with `--user NAME`, root for instance\r\n");
     let _ = wire.channel.extended_data_bytes(1, text.into_bytes()).await;
     finish(&wire.channel, &wire.session, ExitStatus::from_raw(NOT_STARTED << 8)).await;
 }
