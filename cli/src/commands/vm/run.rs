@@ -53,6 +53,9 @@ pub struct RunArgs {
     /// Leave the VM running in the background and return once it is ready
     #[arg(short, long, conflicts_with_all = ["rm", "command", "tty"])]
     pub detach: bool,
+    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -127,6 +130,7 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
         workspace,
         command: args.command,
         terminal: if wants_terminal { Terminal::Ours } else { Terminal::None },
+        user: args.user.unwrap_or_default(),
         ending,
         discard: args.discard,
     };
