@@ -1,6 +1,7 @@
 //! An SSH connection to a guest: retried until the guest answers, its VM stops, or patience ends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use banger_proto::failure::{Classified, Kind};
@@ -92,7 +93,7 @@ pub fn patience(wait_timeout_seconds: u32) -> Duration {
 /// # Errors
 /// [`ReachError`].
 pub async fn connect(context: &Context, client: &Client, vm: &Vm, patience: Duration) -> Result<Connection, CliError> {
-    let target = target(context, vm)?;
+    let target = target(context.paths()?.identity(), vm)?;
     context.ui.detail(&format!("connecting to {} as {}", target.address, target.user));
     let began = Instant::now();
     let mut pause = FIRST_PAUSE;
@@ -128,7 +129,11 @@ async fn ended(client: &Client, vm: &Vm) -> Option<VmState> {
     matches!(state, VmState::Stopped | VmState::Stopping | VmState::Broken).then_some(state)
 }
 
-fn target(context: &Context, vm: &Vm) -> Result<SshTarget, CliError> {
+/// Where its agent listens.
+///
+/// # Errors
+/// [`ReachError::NoAddress`].
+pub fn target(identity: PathBuf, vm: &Vm) -> Result<SshTarget, ReachError> {
     let no_address = || ReachError::NoAddress { name: vm.name.clone() };
     let connection = vm.connection.as_ref().ok_or_else(no_address)?;
     let host: IpAddr = connection.agent_host.parse().map_err(|_| no_address())?;
@@ -137,6 +142,6 @@ fn target(context: &Context, vm: &Vm) -> Result<SshTarget, CliError> {
         address: SocketAddr::new(host, port),
         user: connection.user.clone(),
         host_key: connection.host_key.clone(),
-        identity: context.paths()?.identity(),
+        identity,
     })
 }
