@@ -173,12 +173,16 @@ pub(crate) async fn whole(
     };
     progress(counter);
     let producer = Producer::new(overlay, guest_path, welcome.clone(), needed);
-    let produced = transmit(link, move |out| producer.run(out), |next| {
-        counter.files_done += next.files;
-        counter.bytes_done += next.bytes;
-        counter.bytes_total = (counter.bytes_total + next.more_bytes).max(counter.bytes_done);
-        progress(counter);
-    })
+    let produced = transmit(
+        link,
+        move |out| producer.run(out),
+        |next| {
+            counter.files_done += next.files;
+            counter.bytes_done += next.bytes;
+            counter.bytes_total = (counter.bytes_total + next.more_bytes).max(counter.bytes_done);
+            progress(counter);
+        },
+    )
     .await?;
     link.send(&Request::Finish(produced.metadata.finish())).await?;
     let Outcome { conflicts, done, .. } = outcome(link).await?;

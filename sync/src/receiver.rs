@@ -23,17 +23,16 @@ use std::path::Path;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{
-    ConflictPart, Finish, Need, SyncConflict, SyncDone, SyncPurpose, SyncReply, SyncRequest, Welcome,
-    WireConflict,
+    ConflictPart, Finish, Need, SyncConflict, SyncDone, SyncPurpose, SyncReply, SyncRequest, Welcome, WireConflict,
 };
 use banger_proto::guest_contract::GUEST_BINARY;
 
-use crate::frames::{ENTRY_LIMIT, FrameReader, FrameWriter, VERSION};
-use crate::quote::shell_quote;
-use crate::wire::{parse_entry, wire_conflict};
 use crate::diff::ConflictReason;
 use crate::digest::TreeDigest;
+use crate::frames::{ENTRY_LIMIT, FrameReader, FrameWriter, VERSION};
 use crate::path::TreePath;
+use crate::quote::shell_quote;
+use crate::wire::{parse_entry, wire_conflict};
 use apply::{Applied, Applier, Sending};
 pub use error::ReceiverError;
 use git::GitInstaller;

@@ -4,5 +4,6 @@
 pub mod boot;
 mod by_hand;
 pub mod image;
+pub mod latency;
 mod sshd;
 pub mod sync;

@@ -15,6 +15,7 @@ mod persistence;
 mod refusal;
 mod session;
 mod terminal;
+mod watch;
 
 use std::path::Path;
 

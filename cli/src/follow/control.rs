@@ -72,8 +72,7 @@ impl From<Failure> for FailureLine {
 
 impl From<FailureLine> for Failure {
     fn from(line: FailureLine) -> Self {
-        let kinds =
-            [Kind::Usage, Kind::NotFound, Kind::Conflict, Kind::Refused, Kind::Unreachable, Kind::HostNotReady];
+        let kinds = [Kind::Usage, Kind::NotFound, Kind::Conflict, Kind::Refused, Kind::Unreachable, Kind::HostNotReady];
         let kind = kinds.into_iter().find(|kind| kind.name() == line.kind).unwrap_or(Kind::Failed);
         let mut failure = Self::new(kind, "");
         failure.chain = line.chain;

@@ -45,9 +45,9 @@ pub async fn in_background(
     loop {
         if let Ok(Some(ended)) = child.try_wait() {
             let error = CliError::new(Kind::Failed, format!("the session ended at once ({ended})"));
-            return Err(last_lines(&log).into_iter().fold(error, |error, line| {
-                error.map(|failure| failure.caused_by(line))
-            }));
+            return Err(last_lines(&log)
+                .into_iter()
+                .fold(error, |error, line| error.map(|failure| failure.caused_by(line))));
         }
         if let Ok(status) = control::status(&place).await {
             if status.state == "halted" {

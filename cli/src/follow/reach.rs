@@ -43,7 +43,9 @@ impl Reach for VmReach {
                 return Err(Unreachable { why: format!("VM {} is {}", vm.name, state_word(vm.state())) });
             }
             let target = target(self.identity.clone(), &vm).map_err(|error| Unreachable { why: error.to_string() })?;
-            Connection::connect(&target).await.map_err(|error| Unreachable { why: Failure::from_error(&error).to_string() })
+            Connection::connect(&target)
+                .await
+                .map_err(|error| Unreachable { why: Failure::from_error(&error).to_string() })
         })
     }
 }

@@ -197,7 +197,8 @@ pub fn of_vm(paths: &Paths, reference: &str) -> Vec<Found> {
     if !some.is_empty() {
         return some;
     }
-    let begins = |found: &Found| found.record.vm_name.starts_with(reference) || found.record.vm_id.starts_with(reference);
+    let begins =
+        |found: &Found| found.record.vm_name.starts_with(reference) || found.record.vm_id.starts_with(reference);
     all.into_iter().filter(begins).collect()
 }
 

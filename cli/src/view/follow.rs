@@ -222,7 +222,8 @@ impl StatusView {
             ));
         }
         if self.stale_lock {
-            notes.push("a lock of git is there that nobody seems to hold: remove .git/index.lock if no git runs".into());
+            notes
+                .push("a lock of git is there that nobody seems to hold: remove .git/index.lock if no git runs".into());
         }
         if self.guest_history {
             notes.push("the guest has commits or a branch of its own: its .git stays as it is".into());

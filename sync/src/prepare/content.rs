@@ -47,7 +47,11 @@ impl<'a> Contents<'a> {
 }
 
 /// Sends everything needed.
-pub fn send(contents: &Contents<'_>, needed: &[(u32, Entry)], out: &mpsc::Sender<Outgoing>) -> Result<Changed, PrepareError> {
+pub fn send(
+    contents: &Contents<'_>,
+    needed: &[(u32, Entry)],
+    out: &mpsc::Sender<Outgoing>,
+) -> Result<Changed, PrepareError> {
     let content = |source| PrepareError::Content { source };
     let mut sender = Sender { out, began: contents.began, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
     match contents.source {

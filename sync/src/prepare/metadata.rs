@@ -89,9 +89,7 @@ impl Metadata {
     /// Has the receiver's memory say what it says once this is installed.
     pub fn note(&self, welcome: &mut Welcome) {
         if self.pack.is_some() {
-            for (list, new) in
-                [(&mut welcome.commits, &self.commit), (&mut welcome.object_sets, &self.object_set)]
-            {
+            for (list, new) in [(&mut welcome.commits, &self.commit), (&mut welcome.object_sets, &self.object_set)] {
                 if !new.is_empty() && !list.contains(new) {
                     list.push(new.clone());
                 }

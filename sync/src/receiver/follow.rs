@@ -129,8 +129,7 @@ impl Followed {
         writer: &mut FrameWriter<W>,
     ) -> Result<(), ReceiverError> {
         let Announced { upserts, removals, retimed, against } = Announced::receive(first, reader)?;
-        let touched: Vec<TreePath> =
-            upserts.iter().map(|entry| &entry.path).chain(&removals).cloned().collect();
+        let touched: Vec<TreePath> = upserts.iter().map(|entry| &entry.path).chain(&removals).cloned().collect();
         let plan = Plan::batch(&self.home, upserts, removals, against)?;
         journal::begin(&mut self.home, &plan)?;
         let mut applier = Applier::start(&self.home, plan, Sending::Everything)?;

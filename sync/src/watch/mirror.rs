@@ -199,7 +199,7 @@ impl Mirror {
 
     fn set_conflicts(&mut self, conflicts: Vec<Conflict>) {
         self.conflicts = conflicts.into_iter().map(|conflict| (conflict.path, conflict.reason)).collect();
-        self.stuck.retain(|path| self.conflicts.contains_key(path));
+        self.stuck.retain(|path| self.conflicts.get(path) == Some(&ConflictReason::Obstructed));
     }
 
     /// Of the host's tree.

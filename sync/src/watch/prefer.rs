@@ -44,7 +44,7 @@ pub enum PreferError {
         /// Where.
         path: TreePath,
         /// Why not.
-        source: OverlayError,
+        source: Box<OverlayError>,
     },
     /// The host's tree cannot be written.
     #[error("cannot write {path} on the host")]
@@ -90,7 +90,7 @@ pub fn take_over(
     guest: Option<&(Entry, Vec<u8>)>,
 ) -> Result<(), PreferError> {
     let seen = scan::look(root, std::slice::from_ref(path))
-        .map_err(|source| PreferError::Observe { path: path.clone(), source })?;
+        .map_err(|source| PreferError::Observe { path: path.clone(), source: Box::new(source) })?;
     let now = seen.first().and_then(Option::as_ref);
     if now.map(Entry::content) != expected.map(Entry::content) {
         return Err(PreferError::HostChanged { path: path.clone() });

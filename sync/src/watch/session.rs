@@ -102,11 +102,7 @@ pub struct Session {
 
 impl Session {
     /// Reads the tree once and begins to watch it.
-    pub async fn begin(
-        options: WatchOptions,
-        reach: Arc<dyn Reach>,
-        outlets: Outlets,
-    ) -> Result<Self, WatchError> {
+    pub async fn begin(options: WatchOptions, reach: Arc<dyn Reach>, outlets: Outlets) -> Result<Self, WatchError> {
         let wanted = options.clone();
         let observed = tokio::task::spawn_blocking(move || {
             let opened = repository::open(&wanted.path)?;
@@ -229,13 +225,10 @@ impl Session {
     }
 
     /// Until something happens. `None`: it may be time, or there are hints, or the guest is gone.
-    async fn wait(
-        &mut self,
-        until: Option<Millis>,
-        inbox: &mut mpsc::UnboundedReceiver<Command>,
-    ) -> Option<Command> {
+    async fn wait(&mut self, until: Option<Millis>, inbox: &mut mpsc::UnboundedReceiver<Command>) -> Option<Command> {
         let idle = self.cycle.is_paused() || self.cycle.halted().is_some();
-        let until = if self.cycle.is_locked() { Some(until.unwrap_or(Millis::MAX).min(self.now() + LOCK_LOOK)) } else { until };
+        let until =
+            if self.cycle.is_locked() { Some(until.unwrap_or(Millis::MAX).min(self.now() + LOCK_LOOK)) } else { until };
         let deadline = until.map(|until| self.began + Duration::from_millis(until));
         let sleep = async {
             match deadline {
@@ -447,10 +440,7 @@ impl Session {
         if let PrepareError::Guest { class, chain } = &error {
             match class {
                 FailureClass::NoSpace => return self.cycle.halt(Halt::GuestDiskFull),
-                FailureClass::ReadOnly
-                | FailureClass::Permission
-                | FailureClass::Occupied
-                | FailureClass::Version => {
+                FailureClass::ReadOnly | FailureClass::Permission | FailureClass::Occupied | FailureClass::Version => {
                     return self.cycle.halt(Halt::GuestRefuses { why: chain.join(": ") });
                 }
                 FailureClass::Busy

@@ -1,15 +1,19 @@
-//! `banger-bench boot|image|sync`: `vm run` beside the same machine started by hand, a container image beside the tools
-//! people chain, the workspace engine beside what people use instead. See [`banger_tests::bench`].
+//! `banger-bench boot|image|sync|latency`: `vm run` beside the same machine started by hand, a container image beside the tools
+//! people chain, the workspace engine and a session that follows edits beside what people use instead. See [`banger_tests::bench`].
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use banger_tests::bench::{boot, image, sync};
+use banger_tests::bench::{boot, image, latency, sync};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
-    let default = if what == "sync" { 3 } else { 5 };
+    let default = match what.as_str() {
+        "sync" => 3,
+        "latency" => 200,
+        _ => 5,
+    };
     let rounds = arguments.next().map_or(Some(default), |rounds| rounds.parse().ok());
     let (table, path) = match (what.as_str(), rounds.filter(|rounds| *rounds > 0)) {
         ("boot", Some(rounds)) => {
@@ -24,8 +28,12 @@ fn main() -> ExitCode {
             let report = sync::measure(rounds);
             (sync::render(&report), sync::write(&report))
         }
+        ("latency", Some(saves)) => {
+            let report = latency::measure(saves);
+            (latency::render(&report), latency::write(&report))
+        }
         _ => {
-            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|image|sync [ROUNDS]");
+            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|image|sync|latency [ROUNDS]");
             return ExitCode::from(2);
         }
     };

@@ -337,7 +337,8 @@ impl Session {
 
     fn replaces_conflicts(&self) -> bool {
         // What is still in conflict after it was replaced by force cannot be replaced.
-        self.options.mode == Mode::OneWayReplica && self.mirror.conflicts().iter().any(|one| !self.mirror.is_stuck(&one.path))
+        self.options.mode == Mode::OneWayReplica
+            && self.mirror.conflicts().iter().any(|one| !self.mirror.is_stuck(&one.path))
     }
 
     /// Sends again what the guest should have and does not: old versions, and with a replica its own.

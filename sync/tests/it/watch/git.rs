@@ -117,7 +117,8 @@ async fn a_checkout_never_shows_a_mixed_tree() {
     let files = number("BANGER_CHECKOUT_FILES", 1500);
     let rounds = number("BANGER_CHECKOUT_ROUNDS", 6);
     let repo = two_branches(files);
-    let digest = |repo: &Repo| observe(&repo.root, &banger_sync::overlay::ObserveOptions::default()).unwrap().tree_digest();
+    let digest =
+        |repo: &Repo| observe(&repo.root, &banger_sync::overlay::ObserveOptions::default()).unwrap().tree_digest();
     let main = digest(&repo);
     repo.git(&["checkout", "-q", "other"]);
     let other = digest(&repo);

@@ -39,10 +39,7 @@ async fn guest_work_is_kept_and_told_until_it_is_settled() {
     assert_eq!(std::fs::read(session.guest.join("README.md")).unwrap(), b"the host's\n");
     session.watch.prefer(Side::Guest, path("run.sh")).await.unwrap();
     assert!(!session.repo.path("run.sh").exists(), "the guest deleted it");
-    assert!(matches!(
-        session.watch.prefer(Side::Host, path("README.md")).await,
-        Err(PreferError::NoConflict { .. })
-    ));
+    assert!(matches!(session.watch.prefer(Side::Host, path("README.md")).await, Err(PreferError::NoConflict { .. })));
     session.assert_in_step("settled").await;
 
     std::fs::write(session.guest.join("README.md"), b"the guest's again\n").unwrap();

@@ -258,8 +258,7 @@ async fn random_sequences_end_equal_or_in_told_conflicts() {
         let wanted = Wanted { include_untracked, command: Some(command), ..Wanted::default() };
         let session = Following::start(&sshd, repo, wanted).await;
         let dice = Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let mut model =
-            Model { dice, session, pid_file, guest_edits: BTreeMap::new(), log: Vec::new(), counter: 0 };
+        let mut model = Model { dice, session, pid_file, guest_edits: BTreeMap::new(), log: Vec::new(), counter: 0 };
         for operation in 0..operations {
             model.step().await;
             if operation % 25 == 24 {

@@ -31,7 +31,8 @@ pub struct FlushArgs {
 pub async fn run(context: &Context, args: FlushArgs) -> CommandResult {
     let mut interrupts = Interrupts::install()?;
     let found = record::the_one(&context.paths()?, &args.vm)?;
-    let answer = interrupts.guard("waiting for both sides to be equal", control::ask(&found.place, &Ask::Flush)).await?;
+    let answer =
+        interrupts.guard("waiting for both sides to be equal", control::ask(&found.place, &Ask::Flush)).await?;
     let Answer::Flushed(flushed) = answer else {
         return Err(CliError::new(Kind::Internal, "the session answers something else than it was asked"));
     };
