@@ -42,7 +42,8 @@ impl Reach for VmReach {
             if !matches!(vm.state(), VmState::Running | VmState::Booting) {
                 return Err(Unreachable { why: format!("VM {} is {}", vm.name, state_word(vm.state())) });
             }
-            let target = target(self.identity.clone(), &vm).map_err(|error| Unreachable { why: error.to_string() })?;
+            let no_address = || Unreachable { why: format!("VM {} has no address to connect to", vm.name) };
+            let target = target(self.identity.clone(), &vm).ok_or_else(no_address)?;
             Connection::connect(&target)
                 .await
                 .map_err(|error| Unreachable { why: Failure::from_error(&error).to_string() })

@@ -59,7 +59,7 @@ async fn each_run_reads_content_whose_digest_was_printed() {
                 let mut number = 0_u64;
                 while !over.load(Ordering::Relaxed) {
                     let name = format!("busy/{}", (number * 7 + mutator) % 20);
-                    if number % 3 == 0 {
+                    if number.is_multiple_of(3) {
                         save(&root, &name, format!("{mutator} {number}\n").as_bytes());
                     } else {
                         std::fs::write(root.join(&name), format!("{number}\n").repeat(50)).unwrap();
