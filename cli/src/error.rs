@@ -4,7 +4,7 @@
 use banger_proto::failure::{Classified, Failure, Kind};
 use serde::Serialize;
 
-use crate::ui::style::{Paint, escape};
+use crate::ui::style::{Paint, escape, escape_lines};
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl<T> OrFail<T> for Result<T, Failure> {
 
 /// A failure for people. Every line is safe on a terminal.
 pub fn render(failure: &Failure, paint: Paint) -> String {
-    let mut chain = failure.chain.iter().map(|text| escape(text));
+    let mut chain = failure.chain.iter().map(|text| escape_lines(text));
     let mut text = format!("{} {}\n", paint.error("error:"), chain.next().unwrap_or_default());
     for cause in chain {
         text += &format!("{} {cause}\n", paint.dim("caused by:"));

@@ -140,11 +140,20 @@ impl Usage<'_> {
             // Its failures were told while it lived.
             let _ = tending.await;
         }
-        let saved = self.save_work(&connection, end.is_ok()).await;
+        let saved = self.save_work(&connection).await;
         connection.close().await;
-        let end = end?;
-        saved.map_err(Trouble::Unsaved)?;
-        Ok(Some(end))
+        match (end, saved) {
+            (Ok(end), Ok(())) => Ok(Some(end)),
+            (Ok(_), Err(unsaved)) => Err(Trouble::Unsaved(unsaved)),
+            (Err(broke), Ok(())) => Err(Trouble::Later(broke)),
+            // A guest that is gone cannot be asked: whatever it holds stays where it is.
+            (Err(broke), Err(unsaved)) => {
+                if let CliError::Failed(failure) = unsaved {
+                    self.context.ui.warn(&failure.to_string());
+                }
+                Err(Trouble::Unsaved(broke))
+            }
+        }
     }
 
     /// Begins to follow edits, and says which tree the command begins with.
@@ -172,15 +181,9 @@ impl Usage<'_> {
         Ok(())
     }
 
-    /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask.
-    async fn save_work(&mut self, connection: &Connection, session_ended: bool) -> Result<(), CliError> {
+    /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask: an error, too.
+    async fn save_work(&mut self, connection: &Connection) -> Result<(), CliError> {
         if self.plan.ending != Ending::Delete || self.plan.workspace.is_none() || self.plan.discard {
-            return Ok(());
-        }
-        if !session_ended {
-            self.context
-                .ui
-                .warn("the session broke off: work done in the guest is not looked for and goes with the VM");
             return Ok(());
         }
         let fresh = GetVmRequest { reference: self.vm.id.clone() };

@@ -5,6 +5,7 @@
 pub mod hammer;
 pub mod words;
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
+    /// Kept: mapping a new one for each of 100,000 answers is what would take the time.
+    buffer: RefCell<Vec<u8>>,
 }
 
 /// An answer and how many descriptors came beside it.
@@ -52,7 +55,7 @@ impl Client {
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
         connect(&socket, &SocketAddrUnix::new(HELPER_SOCKET)?)?;
-        Ok(Self { socket })
+        Ok(Self { socket, buffer: RefCell::new(vec![0; ANSWER_LIMIT]) })
     }
 
     /// Sends any bytes and takes the answer; `None` if the helper hung up.
@@ -78,7 +81,7 @@ impl Client {
     /// # Errors
     /// As [`ask`](Self::ask).
     pub fn answer(&self) -> io::Result<Option<Answer>> {
-        let mut bytes = vec![0; ANSWER_LIMIT];
+        let mut bytes = self.buffer.borrow_mut();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received =

@@ -73,6 +73,12 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
+/// The same for text of several lines, such as another program's last words: each line after the first on a line of its
+/// own, indented, so that none can pass for one of ours.
+pub fn escape_lines(text: &str) -> String {
+    text.trim_end().lines().map(escape).collect::<Vec<_>>().join("\n    ")
+}
+
 /// Untrusted output (a console log) on a terminal: keeps line structure, drops what could steer it.
 /// Works on any piece of a stream, as it looks at single bytes only; bytes of UTF-8 pass through.
 pub fn escape_stream(bytes: &[u8]) -> Vec<u8> {
@@ -95,6 +101,7 @@ mod tests {
     fn names_cannot_steer_the_terminal() {
         assert_eq!(escape("a\u{1b}]0;x\u{7}b\nc\u{202e}d"), "a\\u{1b}]0;x\\u{7}b\\nc\\u{202e}d");
         assert_eq!(escape("naïve 文字"), "naïve 文字");
+        assert_eq!(escape_lines("first\nhint: forged\u{1b}[1m\n"), "first\n    hint: forged\\u{1b}[1m");
         assert_eq!(escape_stream(b"\x1b[31mred\r\n\xc3\xa9\x07"), b"\\x1b[31mred\n\xc3\xa9\\x07");
     }
 

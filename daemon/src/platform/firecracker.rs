@@ -18,6 +18,7 @@ mod fullness;
 mod handles;
 mod launch;
 mod machine;
+mod metrics;
 mod network;
 mod observe;
 mod root_client;
@@ -173,6 +174,12 @@ impl FirecrackerPlatform {
     async fn put_right(&self, wanted: Wanted<'_>) -> Result<Vec<Notice>, PlatformError> {
         const WHO: &str = "watch";
         let holdings = self.root.inventory(WHO).await?;
+        for vm in holdings.vms.iter().filter(|held| held.pid != 0).filter_map(|held| held.vm_id.parse::<VmId>().ok()) {
+            let metrics = self.paths.vm(&vm).join(files::METRICS);
+            if let Err(error) = metrics::bound(&metrics) {
+                tracing::warn!(%vm, "cannot cut {}: {error}", metrics.display());
+            }
+        }
         let notices = self.told.lock().unwrap_or_else(PoisonError::into_inner).news(&holdings.vms);
         if network::repairs(&holdings, &wanted()).is_empty() {
             return Ok(notices);

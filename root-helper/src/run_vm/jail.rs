@@ -5,6 +5,7 @@
 //! /initrd       initramfs with the seed    read-only      of the VM's directory
 //! /modules.ext4 the kernel's modules       read-only      of the owner's store
 //! /work.ext4    the work disk                             of the VM's directory
+//! /metrics.json what the machine monitor counts           of the VM's directory
 //! /rootfs       the root disk, a node
 //! ```
 //! Files are mounted by the descriptor that was checked: there is no second look at their names.
@@ -49,6 +50,7 @@ pub fn make(files: &OwnerDirectory, vm: &VmId, machine: &Machine, owner: &Owner)
     bind(&files.check(&kernel("modules.ext4"))?, &root.join("modules.ext4"), MountFlags::RDONLY)?;
     bind(&files.check(&kernel_names::vm_file(vm, "initrd.cpio"))?, &root.join("initrd"), MountFlags::RDONLY)?;
     bind(&files.check(&kernel_names::vm_file(vm, "work.ext4"))?, &root.join("work.ext4"), MountFlags::empty())?;
+    bind(&files.check(&kernel_names::vm_file(vm, "metrics.json"))?, &root.join("metrics.json"), MountFlags::empty())?;
     make_node(&root.join("rootfs"), (major, minor), owner)
 }
 

@@ -3,6 +3,8 @@
 #
 # Given by the runner: SMOKE (the payload), SMOKE_OWNER, SMOKE_KERNEL, SMOKE_IMAGE (directories of banger's stores).
 set -euo pipefail
+# A step that fails inside `$(…)` fails the scenario too.
+shopt -s inherit_errexit
 trap 'echo "failed at ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2' ERR
 
 # A directory of this scenario, removed at its end. /var/tmp: /tmp may be memory.

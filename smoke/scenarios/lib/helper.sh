@@ -54,9 +54,9 @@ helper_uninstall() {
   rm -rf /etc/banger "$helper_programs" /var/lib/banger "$helper_state" /run/banger-root
 }
 
-# With what it needs and nothing else (docs/decisions/0005-what-only-root-can-do.md).
+# With what it needs and nothing else (docs/decisions/0005-what-only-root-can-do.md). Arguments are more properties.
 helper_start() {
-  local property properties=()
+  local property properties=("${@/#/--property=}")
   while read -r property; do
     properties+=(--property "$property")
   done <<'PROPERTIES'
@@ -136,6 +136,7 @@ helper_files() {
   raw_initrd "$scratch/initrd" "$scratch/init"
   as_owner install -d -m 0700 "$directory"
   as_owner truncate -s 8M "$directory/work.ext4"
+  as_owner touch "$directory/metrics.json"
   install -m 0600 -o "$SMOKE_OWNER" -g "$(id -g "$SMOKE_OWNER")" "$scratch/initrd" "$directory/initrd.cpio"
 }
 

@@ -22,7 +22,8 @@ leaks_namespaces() { ip netns list; }
 leaks_forwarding() { sysctl net.ipv4.ip_forward net.ipv4.conf.all.forwarding; }
 # A device-mapper name and its table: a snapshot that only changed its origin differs too.
 leaks_dm() { dmsetup table 2>/dev/null | grep -v '^No devices found' || true; }
-leaks_loops() { losetup --list --noheadings --output NAME,BACK-FILE; }
+# The file's name without its directory: the kernel tells it as whoever attached it saw it, and no more once they are gone.
+leaks_loops() { losetup --list --noheadings --output NAME,BACK-FILE | sed -E 's#( +)[^ ]*/#\1#'; }
 leaks_rules() { nft --stateless list ruleset; }
 leaks_mounts() { findmnt --raw --noheadings --output TARGET,SOURCE,FSTYPE | grep -v '^/run/user/' || true; }
 # The look's own session, and managers of sessions that end by and by.

@@ -57,6 +57,22 @@ fn a_guest_with_a_full_root_disk_can_still_be_entered() {
     delete_and_check(&env, "box");
 }
 
+#[test]
+fn a_guest_that_switches_itself_off_is_kept_with_its_work_even_with_rm() {
+    let Some(env) = Env::ready(me()) else { return };
+    let repository = Repository::small(&env, "repo");
+    let script = "echo work > new && sync && poweroff -f";
+    let words = ["--rm", "--name", "off", text(repository.path()), "--", "sh", "-c", script];
+    let outcome = env.banger(run_words(&words)).finish();
+    assert_ne!(outcome.code(), 0, "a session that broke off is no success: {outcome:?}");
+    assert!(outcome.errors().contains("vm delete --discard off"), "the way out is named: {outcome:?}");
+
+    env.banger(["vm", "start", "off"]).finish().ok();
+    assert_eq!(exec(&env, "off", &["cat", "/root/repo/new"]).ok().text(), "work\n");
+    env.banger(["vm", "delete", "--discard", "off"]).finish().ok();
+    env.assert_nothing_left();
+}
+
 #[track_caller]
 fn explains(outcome: &Outcome, name: &str) {
     let code = outcome.code();

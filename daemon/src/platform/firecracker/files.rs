@@ -12,6 +12,9 @@ use crate::platform::{PlatformError, VmPlan, error};
 /// Below the helper's directory of jails: the jailer's own name for its program.
 const JAILED_PROGRAM: &str = "firecracker";
 
+/// In a VM's directory.
+pub const METRICS: &str = "metrics.json";
+
 /// Paths of one VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
@@ -23,6 +26,8 @@ pub struct Files {
     pub console: PathBuf,
     /// The same of the start before.
     pub previous_console: PathBuf,
+    /// What the VMM counts: one JSON object a line, each minute and at its end.
+    pub metrics: PathBuf,
     /// The VMM's API.
     pub api_socket: PathBuf,
     /// The VMM's end of the guest's vsock.
@@ -39,6 +44,7 @@ impl Files {
             initrd: durable("initrd.cpio"),
             console: durable("console.log"),
             previous_console: durable("console.log.1"),
+            metrics: durable(METRICS),
             api_socket: root.join("run/firecracker.socket"),
             vsock_socket: root.join("vsock.sock"),
         }

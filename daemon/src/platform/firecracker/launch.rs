@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::{Api, ApiError};
 use super::files::{self, Files};
 use super::root_client::Answer;
-use super::{FirecrackerPlatform, address_of, machine, network};
+use super::{FirecrackerPlatform, address_of, machine, metrics, network};
 use crate::platform::files::blocking;
 use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan, error, initrd};
 use crate::reporter::Reporter;
@@ -53,6 +53,7 @@ impl FirecrackerPlatform {
         let files = self.files(plan);
         self.write_initrd(plan, seed, &files).await?;
         keep_previous(&files)?;
+        metrics::make(&files.metrics).map_err(|source| error::on_path("cannot make", &files.metrics, source))?;
         let started = self.start_vmm(plan, &files, reporter).await;
         // It has been read by now, and holds the guest's private key.
         match (started, initrd::remove(&files.initrd)) {

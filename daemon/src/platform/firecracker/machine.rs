@@ -48,6 +48,7 @@ pub fn requests(plan: &VmPlan, address: Ipv4Addr) -> Vec<Put> {
     vec![
         // Its log goes to the console log; only trouble belongs there.
         put("/logger", json!({ "level": "Warning" })),
+        put("/metrics", json!({ "metrics_path": "/metrics.json" })),
         put(
             "/boot-source",
             json!({ "kernel_image_path": "/vmlinux", "initrd_path": "/initrd", "boot_args": command_line(plan) }),
