@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image bench-sync clean-state
+.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -68,6 +68,11 @@ bench-sync: ## Measure the workspace engine against rsync, tar over ssh and git 
 	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \
 		--bin banger-sync-receiver --bin banger-bench
 	@$(RELEASE)/banger-bench sync
+
+bench-latency: ## Measure how soon a save is on the other side, against lsyncd; writes target/bench/latency.json
+	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \
+		--bin banger-sync-receiver --bin banger-bench
+	@$(RELEASE)/banger-bench latency
 
 clean-state: ## Forget the kernel and image that the tests share (they are built again when needed)
 	@rm -rf $(TARGET_DIR)/test-artifacts

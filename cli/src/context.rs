@@ -38,6 +38,11 @@ impl Context {
         Mode::decide(self.wish, Install::load)
     }
 
+    /// True if this user's own daemon was asked for in so many words.
+    pub fn is_rootless_wished(&self) -> bool {
+        self.wish == Wish::Rootless
+    }
+
     /// Where files of this user are; keys and known hosts lie there in both modes.
     ///
     /// # Errors

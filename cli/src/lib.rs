@@ -12,6 +12,7 @@ pub mod config;
 pub mod context;
 mod entry;
 pub mod error;
+pub mod follow;
 pub mod git;
 pub mod install;
 pub mod interrupt;

@@ -17,15 +17,19 @@ pub mod plan;
 pub mod reach;
 pub mod workspace;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use banger_proto::v1::{GetVmRequest, Vm};
 use banger_sync::overlay::Overlay;
 use banger_sync::ssh::Connection;
+use banger_sync::watch::Watch;
 
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult, OrFail as _};
+use crate::follow::hosted::Telling;
+use crate::follow::{Hosted, launch};
 use crate::interrupt::Interrupts;
 use crate::operation::Reporting;
 use crate::session::{self, End, Request, command_line};
@@ -78,6 +82,9 @@ pub async fn run(context: &Context, plan: Plan) -> CommandResult {
     finish(context, &mut interrupts, &plan, &vm, outcome).await
 }
 
+/// The engine, and the task that takes care of it.
+type Following = (Watch, tokio::task::JoinHandle<Result<(), CliError>>);
+
 /// What using a VM that is up needs.
 struct Usage<'a> {
     context: &'a Context,
@@ -122,10 +129,17 @@ impl Usage<'_> {
         self.say_ready();
         if detached {
             connection.close().await;
+            self.follow_in_background().await?;
             return Ok(None);
         }
+        let following = self.follow().await?;
         let request = self.request();
         let end = session::run(&connection, &request, &self.context.ui, self.interrupts).await;
+        if let Some((watch, tending)) = following {
+            watch.stop();
+            // Its failures were told while it lived.
+            let _ = tending.await;
+        }
         let saved = self.save_work(&connection).await;
         connection.close().await;
         match (end, saved) {
@@ -140,6 +154,31 @@ impl Usage<'_> {
                 Err(Trouble::Unsaved(broke))
             }
         }
+    }
+
+    /// Begins to follow edits, and says which tree the command begins with.
+    async fn follow(&mut self) -> Result<Option<Following>, CliError> {
+        let (Some(mode), Some(wanted)) = (self.plan.watch, &self.plan.workspace) else { return Ok(None) };
+        let starting = Hosted::start(self.context, self.client, self.vm, wanted, mode);
+        let hosted = self.interrupts.guard("reading the repository", starting).await?;
+        let watch = hosted.watch.clone();
+        let tending = tokio::spawn(hosted.tend(Arc::clone(&self.context.ui), Telling::Nothing));
+        let waiting = async { Ok(watch.flush().await?) };
+        let flushed = self.interrupts.guard("waiting for both sides to be equal", waiting).await?;
+        if self.context.ui.is_json() {
+            self.context.ui.event(&RunEvent::Tree { tree_digest: &flushed.guest.to_string() })?;
+        } else {
+            self.context.ui.status(&format!("tree {}", flushed.guest));
+        }
+        Ok(Some((watch, tending)))
+    }
+
+    async fn follow_in_background(&mut self) -> Result<(), CliError> {
+        let (Some(mode), Some(wanted)) = (self.plan.watch, &self.plan.workspace) else { return Ok(()) };
+        let starting = launch::in_background(self.context, self.vm, wanted, mode);
+        let (_, status) = self.interrupts.guard("bringing the guest in step", starting).await?;
+        self.context.ui.status(&format!("{} is followed into {}", status.root, status.guest_path));
+        Ok(())
     }
 
     /// Nothing is lost with `--rm`. After a session that broke off there may be nobody left to ask: an error, too.

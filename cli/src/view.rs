@@ -3,6 +3,7 @@
 
 pub mod doctor;
 pub mod event;
+pub mod follow;
 pub mod image;
 pub mod install;
 pub mod kernel;

@@ -136,6 +136,13 @@ impl Dir {
         Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?))
     }
 
+    /// Opens a file to write at its end, making it if it is not there.
+    pub fn append_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
+        checked(name)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?))
+    }
+
     /// The target of a link.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         checked(name)?;

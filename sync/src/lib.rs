@@ -8,7 +8,7 @@
 //! The pure modules ([`path`], [`entry`], [`manifest`], [`digest`], [`diff`], [`quote`]) know no file
 //! system. Effects are below them: [`overlay`] reads the repository, [`pack`] makes the guest's objects,
 //! [`ssh`] carries bytes, [`prepare`] drives one transfer, [`receiver`] applies it on the other side, [`verify`]
-//! compares both sides, [`export`] brings the guest's work back.
+//! compares both sides, [`export`] brings the guest's work back, [`watch`] follows edits as they are made.
 //! Without the `host` feature only the wire format and the receiver remain; that is what the guest builds.
 
 pub mod diff;
@@ -34,3 +34,5 @@ pub mod prepare;
 pub mod ssh;
 #[cfg(feature = "host")]
 pub mod verify;
+#[cfg(feature = "host")]
+pub mod watch;

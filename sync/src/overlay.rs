@@ -9,8 +9,9 @@
 //!
 //! [`repository`] opens and refuses, [`scan`] reads tracked files, [`untracked`] walks for the rest,
 //! [`read`] reads one file that may be changing, [`branch`] makes the tree of another commit,
-//! [`index`], [`config`] and [`git`] prepare the guest's `.git`.
+//! [`index`], [`config`] and [`git`] prepare the guest's `.git`. [`again`] observes the same tree many times.
 
+pub mod again;
 pub mod branch;
 pub mod config;
 mod error;
@@ -127,14 +128,7 @@ pub fn observe_with(
     let memory_file = memory(&opened.root);
     let known = memory_file.as_deref().map(Memory::load).unwrap_or_default();
     let mut recorder = Recorder::new(began);
-    // Both wait for the file system most of the time, so they are done at once.
-    let (tracked, found) = std::thread::scope(|scope| {
-        let walking = scope.spawn(|| untracked::walk(&opened.repository.to_thread_local(), &opened.root, &index));
-        let tracked = scan::tracked(&opened.root, &index, &head_tree, (&known, &mut recorder));
-        let found = walking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (tracked, found)
-    });
-    let (tracked, found) = (tracked?, found?);
+    let (tracked, found) = read_worktree(&opened, &index, &head_tree, (&known, &mut recorder))?;
     if let Some(file) = &memory_file {
         recorder.save(file, &known);
     }
@@ -160,4 +154,20 @@ pub fn observe_with(
         source: Source::Worktree,
         repository: opened.repository,
     })
+}
+
+fn read_worktree(
+    opened: &repository::Opened,
+    index: &gix::index::State,
+    head_tree: &git::HeadTree,
+    remember: (&Memory, &mut Recorder),
+) -> Result<(scan::Tracked, untracked::Walked), OverlayError> {
+    // Both wait for the file system most of the time, so they are done at once.
+    let (tracked, found) = std::thread::scope(|scope| {
+        let walking = scope.spawn(|| untracked::walk(&opened.repository.to_thread_local(), &opened.root, index));
+        let tracked = scan::tracked(&opened.root, index, head_tree, remember);
+        let found = walking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (tracked, found)
+    });
+    Ok((tracked?, found?))
 }

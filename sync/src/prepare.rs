@@ -8,17 +8,19 @@
 //! A second prepare sends only what changed. Nothing is retried here; a failed prepare can simply be run again.
 //! [`link`] is the channel, [`content`] the files, [`metadata`] the git files, [`error`] what can go wrong.
 
-mod content;
+pub(crate) mod content;
 mod error;
 pub(crate) mod link;
-mod metadata;
+pub(crate) mod metadata;
 
 use std::sync::Arc;
 
 use banger_proto::frame::frame;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{Finish, ManifestEnd, ManifestPart, SyncPurpose, SyncRequest, Welcome, WireEntry};
+use banger_proto::guest::v1::{
+    ManifestEnd, ManifestPart, SyncDone, SyncPurpose, SyncRequest, Welcome, WireConflict, WireEntry,
+};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -106,8 +108,10 @@ pub struct PrepareTarget<'a> {
 /// One frame on its way, and what it means for the progress.
 pub(crate) struct Outgoing {
     frame: Bytes,
-    files: u64,
-    bytes: u64,
+    /// Files it completes.
+    pub files: u64,
+    /// Bytes of content in it.
+    pub bytes: u64,
     more_bytes: u64,
 }
 
@@ -136,7 +140,27 @@ pub async fn prepare_with(
     progress: &(dyn Fn(PrepareProgress) + Send + Sync),
 ) -> Result<Prepared, PrepareError> {
     let (mut link, welcome) = Link::greet(connection, target.command, SyncPurpose::Prepare).await?;
-    send_manifest(&mut link, &overlay.manifest.entries).await?;
+    let whole = whole(&mut link, &welcome, overlay, (target.guest_path, progress)).await?;
+    Ok(whole.prepared)
+}
+
+/// A whole tree that arrived, and what a next batch has to know.
+pub(crate) struct Whole {
+    pub prepared: Prepared,
+    /// Entries that turned out different from the manifest; `None` is gone.
+    pub changed: content::Changed,
+    /// What there was to say about git.
+    pub metadata: metadata::Metadata,
+}
+
+/// From the manifest to the result.
+pub(crate) async fn whole(
+    link: &mut Link,
+    welcome: &Welcome,
+    overlay: &Overlay,
+    (guest_path, progress): (&str, &(dyn Fn(PrepareProgress) + Send + Sync)),
+) -> Result<Whole, PrepareError> {
+    send_manifest(link, &overlay.manifest.entries).await?;
     let needed = match link.reply().await? {
         Reply::Need(need) => select(&overlay.manifest.entries, &need.bitmap)?,
         _ => return Err(PrepareError::Unexpected { expected: "the list of needed files" }),
@@ -148,21 +172,65 @@ pub async fn prepare_with(
         ..PrepareProgress::default()
     };
     progress(counter);
-    let (sender, mut outgoing) = mpsc::channel(FRAMES_AHEAD);
-    let producer = Producer::new(overlay, target.guest_path, welcome, needed);
-    let producing = tokio::task::spawn_blocking(move || producer.run(&sender));
-    while let Some(next) = outgoing.recv().await {
-        link.send_frame(next.frame).await?;
-        counter.files_done += next.files;
-        counter.bytes_done += next.bytes;
-        counter.bytes_total = (counter.bytes_total + next.more_bytes).max(counter.bytes_done);
-        progress(counter);
+    let producer = Producer::new(overlay, guest_path, welcome.clone(), needed);
+    let produced = transmit(
+        link,
+        move |out| producer.run(out),
+        |next| {
+            counter.files_done += next.files;
+            counter.bytes_done += next.bytes;
+            counter.bytes_total = (counter.bytes_total + next.more_bytes).max(counter.bytes_done);
+            progress(counter);
+        },
+    )
+    .await?;
+    link.send(&Request::Finish(produced.metadata.finish())).await?;
+    let Outcome { conflicts, done, .. } = outcome(link).await?;
+    let guest = digest(&done.applied_digest)?;
+    let host = expected_digest(&overlay.manifest.entries, &produced.changed, &conflicts);
+    if guest != host {
+        return Err(PrepareError::DigestMismatch { host, guest });
     }
-    let produced = producing.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
-    link.send(&Request::Finish(produced.finish)).await?;
-    let mut conflicts = Vec::new();
+    let prepared = Prepared {
+        tree_digest: digest(&done.tree_digest)?,
+        files_sent: counter.files_done,
+        bytes_sent: counter.bytes_done,
+        files_unchanged: files_unchanged.saturating_sub(conflicts.len() as u64),
+        files_removed: done.files_removed,
+        conflicts,
+        git: produced.metadata.outcome(),
+    };
+    Ok(Whole { prepared, changed: produced.changed, metadata: produced.metadata })
+}
+
+/// Sends what a blocking `producer` makes, as it is made.
+pub(crate) async fn transmit<T: Send + 'static>(
+    link: &mut Link,
+    producer: impl FnOnce(&mpsc::Sender<Outgoing>) -> Result<T, PrepareError> + Send + 'static,
+    mut sent: impl FnMut(&Outgoing),
+) -> Result<T, PrepareError> {
+    let (sender, mut outgoing) = mpsc::channel(FRAMES_AHEAD);
+    let producing = tokio::task::spawn_blocking(move || producer(&sender));
+    while let Some(next) = outgoing.recv().await {
+        link.send_frame(next.frame.clone()).await?;
+        sent(&next);
+    }
+    producing.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
+/// What a receiver says at the end of a batch.
+pub(crate) struct Outcome {
+    pub conflicts: Vec<Conflict>,
+    /// Older versions of ours, to be sent again.
+    pub outdated: Vec<TreePath>,
+    pub done: SyncDone,
+}
+
+/// Waits for it.
+pub(crate) async fn outcome(link: &mut Link) -> Result<Outcome, PrepareError> {
+    let (mut conflicts, mut outdated) = (Vec::new(), Vec::new());
     let mut conflict_bytes = 0;
-    let done = loop {
+    loop {
         match link.reply().await? {
             Reply::Conflicts(part) => {
                 for conflict in part.conflicts {
@@ -170,34 +238,23 @@ pub async fn prepare_with(
                     if conflict_bytes > CONFLICT_BYTES {
                         return Err(PrepareError::Unexpected { expected: "fewer conflicts" });
                     }
-                    let reason = parse_conflict(conflict.reason());
                     let path = TreePath::parse(&conflict.path)
                         .map_err(|_| PrepareError::Unexpected { expected: "the path of a conflict" })?;
-                    conflicts.push(Conflict { path, reason });
+                    match conflict.reason() {
+                        WireConflict::Outdated => outdated.push(path),
+                        reason => conflicts.push(Conflict { path, reason: parse_conflict(reason) }),
+                    }
                 }
             }
-            Reply::Done(done) => break done,
+            Reply::Done(done) => return Ok(Outcome { conflicts, outdated, done }),
             _ => return Err(PrepareError::Unexpected { expected: "the result" }),
         }
-    };
-    let digest = |bytes: &[u8]| {
-        let bytes = bytes.try_into().map_err(|_| PrepareError::Unexpected { expected: "a digest" })?;
-        Ok::<_, PrepareError>(TreeDigest::from_bytes(bytes))
-    };
-    let guest = digest(&done.applied_digest)?;
-    let host = expected_digest(&overlay.manifest.entries, &produced.changed, &conflicts);
-    if guest != host {
-        return Err(PrepareError::DigestMismatch { host, guest });
     }
-    Ok(Prepared {
-        tree_digest: digest(&done.tree_digest)?,
-        files_sent: counter.files_done,
-        bytes_sent: counter.bytes_done,
-        files_unchanged: files_unchanged.saturating_sub(conflicts.len() as u64),
-        files_removed: done.files_removed,
-        conflicts,
-        git: produced.git,
-    })
+}
+
+pub(crate) fn digest(bytes: &[u8]) -> Result<TreeDigest, PrepareError> {
+    let bytes = bytes.try_into().map_err(|_| PrepareError::Unexpected { expected: "a digest" })?;
+    Ok(TreeDigest::from_bytes(bytes))
 }
 
 pub(crate) async fn send_manifest(link: &mut Link, entries: &[Entry]) -> Result<(), PrepareError> {
@@ -250,9 +307,8 @@ struct Producer {
 
 /// What it found out.
 struct Produced {
-    changed: Vec<(u32, Option<Entry>)>,
-    git: GitOutcome,
-    finish: Finish,
+    changed: content::Changed,
+    metadata: metadata::Metadata,
 }
 
 impl Producer {
@@ -265,9 +321,9 @@ impl Producer {
     fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
         let git = Arc::clone(&self.overlay.git);
         let metadata = metadata::Metadata::plan(&git, &self.welcome, &self.guest_path);
-        let changed = content::send(&self.overlay, &self.needed, out)?;
+        let changed = content::send(&content::Contents::of(&self.overlay), &self.needed, out)?;
         metadata.send(&self.overlay.repository.to_thread_local(), out)?;
-        Ok(Produced { changed, git: metadata.outcome(), finish: metadata.finish() })
+        Ok(Produced { changed, metadata })
     }
 }
 

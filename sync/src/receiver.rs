@@ -5,13 +5,16 @@
 //! guest ([`crate::diff`]). A run killed at any moment leaves every file old or new; the next one finishes.
 //!
 //! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files, [`git`] installs
-//! the git metadata, [`error`] is what can go wrong. [`inspect`] is what changes nothing: verify and export.
+//! the git metadata, [`error`] is what can go wrong. [`follow`] goes on with batches of edits, [`journal`] remembers
+//! them. [`inspect`] is what changes nothing: verify and export.
 
 pub mod apply;
 pub mod error;
+pub mod follow;
 pub mod git;
 pub mod home;
 pub mod inspect;
+pub mod journal;
 pub mod plan;
 
 use std::io::{Read, Write};
@@ -20,14 +23,17 @@ use std::path::Path;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{
-    ConflictPart, Need, SyncConflict, SyncDone, SyncPurpose, SyncReply, SyncRequest, Welcome,
+    ConflictPart, Finish, Need, SyncConflict, SyncDone, SyncPurpose, SyncReply, SyncRequest, Welcome, WireConflict,
 };
 use banger_proto::guest_contract::GUEST_BINARY;
 
+use crate::diff::ConflictReason;
+use crate::digest::TreeDigest;
 use crate::frames::{ENTRY_LIMIT, FrameReader, FrameWriter, VERSION};
+use crate::path::TreePath;
 use crate::quote::shell_quote;
 use crate::wire::{parse_entry, wire_conflict};
-use apply::Applier;
+use apply::{Applied, Applier, Sending};
 pub use error::ReceiverError;
 use git::GitInstaller;
 use home::Home;
@@ -64,24 +70,55 @@ fn serve<R: Read, W: Write>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
 ) -> Result<(), ReceiverError> {
-    match next(reader)? {
-        Request::Hello(hello) if hello.version == VERSION && hello.purpose() == SyncPurpose::Prepare => {}
-        Request::Hello(hello) if hello.version == VERSION => {
-            return inspect::serve(root, hello.purpose(), reader, writer);
-        }
+    let purpose = match next(reader)? {
+        Request::Hello(hello) if hello.version == VERSION => hello.purpose(),
         Request::Hello(hello) => return Err(ReceiverError::Version { theirs: hello.version }),
         _ => return Err(ReceiverError::Unexpected { expected: "a greeting" }),
+    };
+    match purpose {
+        SyncPurpose::Prepare => {
+            let mut home = Home::open(root)?;
+            prepare(&mut home, reader, writer)?;
+            Ok(())
+        }
+        SyncPurpose::Follow => follow::serve(Home::open(root)?, reader, writer),
+        inspecting => inspect::serve(root, inspecting, reader, writer),
     }
-    let mut home = Home::open(root)?;
-    let git_moved = git::was_moved(&home)?;
-    reply(writer, Reply::Welcome(welcome(&home, git_moved)))?;
+}
+
+/// The whole tree, from the welcome to the report.
+fn prepare<R: Read, W: Write>(
+    home: &mut Home,
+    reader: &mut FrameReader<R>,
+    writer: &mut FrameWriter<W>,
+) -> Result<Applied, ReceiverError> {
+    let git_moved = git::was_moved(home)?;
+    reply(writer, Reply::Welcome(welcome(home, git_moved)))?;
     let manifest = receive_manifest(reader)?;
-    let plan = Plan::make(&home, manifest)?;
+    let plan = Plan::make(home, manifest)?;
     home.save_pending(&plan)?;
-    let mut applier = Applier::start(&home, plan)?;
+    let mut applier = Applier::start(home, plan, Sending::Needed)?;
     reply(writer, Reply::Need(Need { bitmap: applier.needed() }))?;
-    let mut installer = GitInstaller::new(&home)?;
-    let finish = loop {
+    let mut installer = GitInstaller::new(home)?;
+    let finish = content(reader, &mut applier, &mut installer, git_moved.then_some(Refused))?;
+    let applied = applier.finish()?;
+    let git_files = installer.finish()?;
+    home.save_state(&applied, git_files, &finish)?;
+    report(writer, &Report::of(&applied))?;
+    Ok(applied)
+}
+
+/// No git file may come: the host was told that the guest's metadata is its own.
+struct Refused;
+
+/// Files and git files up to the end of a batch.
+fn content<R: Read>(
+    reader: &mut FrameReader<R>,
+    applier: &mut Applier<'_>,
+    installer: &mut GitInstaller<'_>,
+    git: Option<Refused>,
+) -> Result<Finish, ReceiverError> {
+    loop {
         match next(reader)? {
             Request::Batch(batch) => {
                 for file in batch.files {
@@ -93,41 +130,69 @@ fn serve<R: Read, W: Write>(
             Request::Chunk(chunk) => installer.chunk(&chunk.data)?,
             Request::FileEnd(end) => applier.end_file(&end)?,
             Request::Vanished(vanished) => applier.vanished(vanished.index)?,
-            Request::GitFileStart(_) | Request::GitFileEnd(_) if git_moved => {
+            Request::GitFileStart(_) | Request::GitFileEnd(_) if git.is_some() => {
                 return Err(ReceiverError::Unexpected { expected: "no git files" });
             }
             Request::GitFileStart(start) => installer.start(&start)?,
             Request::GitFileEnd(end) => installer.end(&end)?,
-            Request::Finish(finish) => break finish,
+            Request::Finish(finish) => return Ok(finish),
             Request::Hello(_)
             | Request::Manifest(_)
             | Request::ManifestEnd(_)
+            | Request::Delta(_)
+            | Request::Check(_)
+            | Request::Fetch(_)
             | Request::Export(_)
             | Request::MarkExported(_) => {
                 return Err(ReceiverError::Unexpected { expected: "content" });
             }
         }
-    };
-    let applied = applier.finish()?;
-    let git_files = installer.finish()?;
-    home.save_state(&applied, git_files, &finish)?;
-    for part in applied.conflicts.chunks(CONFLICTS_A_FRAME) {
-        let conflicts = part
-            .iter()
-            .map(|(path, reason)| SyncConflict {
-                path: path.as_bytes().to_vec(),
-                reason: wire_conflict(*reason).into(),
-            })
-            .collect();
-        reply(writer, Reply::Conflicts(ConflictPart { conflicts }))?;
+    }
+}
+
+/// What the host is told at the end of a batch.
+struct Report<'a> {
+    tree_digest: TreeDigest,
+    applied_digest: TreeDigest,
+    files_written: u64,
+    files_removed: u64,
+    conflicts: &'a [(TreePath, ConflictReason)],
+    outdated: &'a [TreePath],
+    git_kept: bool,
+}
+
+impl<'a> Report<'a> {
+    fn of(applied: &'a Applied) -> Self {
+        Self {
+            tree_digest: applied.tree_digest,
+            applied_digest: applied.applied_digest,
+            files_written: applied.files_written,
+            files_removed: applied.files_removed,
+            conflicts: &applied.conflicts,
+            outdated: &[],
+            git_kept: false,
+        }
+    }
+}
+
+fn report<W: Write>(writer: &mut FrameWriter<W>, report: &Report<'_>) -> Result<(), ReceiverError> {
+    let conflicts = report.conflicts.iter().map(|(path, reason)| (path, wire_conflict(*reason)));
+    let outdated = report.outdated.iter().map(|path| (path, WireConflict::Outdated));
+    let all: Vec<SyncConflict> = conflicts
+        .chain(outdated)
+        .map(|(path, reason)| SyncConflict { path: path.as_bytes().to_vec(), reason: reason.into() })
+        .collect();
+    for part in all.chunks(CONFLICTS_A_FRAME) {
+        reply(writer, Reply::Conflicts(ConflictPart { conflicts: part.to_vec() }))?;
     }
     reply(
         writer,
         Reply::Done(SyncDone {
-            tree_digest: applied.tree_digest.as_bytes().to_vec(),
-            applied_digest: applied.applied_digest.as_bytes().to_vec(),
-            files_written: applied.files_written,
-            files_removed: applied.files_removed,
+            tree_digest: report.tree_digest.as_bytes().to_vec(),
+            applied_digest: report.applied_digest.as_bytes().to_vec(),
+            files_written: report.files_written,
+            files_removed: report.files_removed,
+            git_kept: report.git_kept,
         }),
     )
 }
@@ -166,9 +231,14 @@ fn receive_manifest<R: Read>(reader: &mut FrameReader<R>) -> Result<Vec<crate::e
 }
 
 fn next<R: Read>(reader: &mut FrameReader<R>) -> Result<Request, ReceiverError> {
+    next_or_end(reader)?.ok_or(ReceiverError::HostGone)
+}
+
+/// `None` where the host may end the conversation and did.
+fn next_or_end<R: Read>(reader: &mut FrameReader<R>) -> Result<Option<Request>, ReceiverError> {
     let request: Option<SyncRequest> = reader.receive().map_err(|source| ReceiverError::Stream { source })?;
-    let Some(request) = request else { return Err(ReceiverError::HostGone) };
-    request.body.ok_or(ReceiverError::Unexpected { expected: "a message of this version" })
+    let Some(request) = request else { return Ok(None) };
+    request.body.map(Some).ok_or(ReceiverError::Unexpected { expected: "a message of this version" })
 }
 
 fn reply<W: Write>(writer: &mut FrameWriter<W>, body: Reply) -> Result<(), ReceiverError> {

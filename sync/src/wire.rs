@@ -98,7 +98,8 @@ pub fn wire_conflict(reason: ConflictReason) -> WireConflict {
 /// The reason from the wire; an unknown one still is a conflict.
 pub fn parse_conflict(reason: WireConflict) -> ConflictReason {
     match reason {
-        WireConflict::Changed | WireConflict::Unspecified => ConflictReason::ChangedInGuest,
+        // An older version of ours is never reported where this is asked.
+        WireConflict::Changed | WireConflict::Outdated | WireConflict::Unspecified => ConflictReason::ChangedInGuest,
         WireConflict::Deleted => ConflictReason::DeletedInGuest,
         WireConflict::Created => ConflictReason::CreatedInGuest,
         WireConflict::Obstructed => ConflictReason::Obstructed,

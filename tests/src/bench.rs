@@ -5,5 +5,6 @@ pub mod boot;
 mod by_hand;
 pub mod first_output;
 pub mod image;
+pub mod latency;
 mod sshd;
 pub mod sync;

@@ -18,6 +18,7 @@ mod port22;
 mod refusal;
 mod session;
 mod terminal;
+mod watch;
 
 use std::path::Path;
 

@@ -18,11 +18,24 @@ use rustix::io::{FdFlags, fcntl_setfd};
 /// # Errors
 /// Of `fork` and `exec`.
 pub fn spawn_daemon(binary: &Path, log: File, ready: OwnedFd) -> io::Result<Child> {
-    keep_to_ourselves(ready.as_raw_fd())?;
     let mut command = Command::new(binary);
     command.arg("--rootless").arg("--ready-fd").arg(ready.as_raw_fd().to_string());
+    cut_loose(command, log, ready.as_raw_fd())
+}
+
+/// Starts `command` with its output going to `log`.
+///
+/// # Errors
+/// Of `fork` and `exec`.
+pub fn spawn(command: Command, log: File) -> io::Result<Child> {
+    // Standard error is never one of those that are kept to ourselves.
+    cut_loose(command, log, 2)
+}
+
+fn cut_loose(mut command: Command, log: File, but: RawFd) -> io::Result<Child> {
+    keep_to_ourselves(but)?;
     command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-    // The daemon must not keep the user's directory busy.
+    // It must not keep the user's directory busy.
     command.current_dir("/");
     // SAFETY: between fork and exec only setsid is called, which is async-signal-safe; the closure captures and
     // allocates nothing.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use banger_sync::overlay::ObserveOptions;
+use banger_sync::watch::Mode;
 
 use crate::args::GuestPath;
 use crate::commands::vm::new_vm::Spec;
@@ -25,6 +26,8 @@ pub struct Plan {
     pub ending: Ending,
     /// Work done in the guest goes with it.
     pub discard: bool,
+    /// The workspace is kept in step.
+    pub watch: Option<Mode>,
 }
 
 /// What becomes of the VM.

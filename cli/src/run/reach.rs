@@ -1,6 +1,7 @@
 //! An SSH connection to a guest: retried until the guest answers, its VM stops, or patience ends.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use banger_proto::failure::{Classified, Kind};
@@ -92,7 +93,8 @@ pub fn patience(wait_timeout_seconds: u32) -> Duration {
 /// # Errors
 /// [`ReachError`].
 pub async fn connect(context: &Context, client: &Client, vm: &Vm, patience: Duration) -> Result<Connection, CliError> {
-    let target = target(context, vm)?;
+    let no_address = || ReachError::NoAddress { name: vm.name.clone() };
+    let target = target(context.paths()?.identity(), vm).ok_or_else(no_address)?;
     context.ui.detail(&format!("connecting to {} as {}", target.address, target.user));
     let began = Instant::now();
     let mut pause = FIRST_PAUSE;
@@ -128,15 +130,15 @@ async fn ended(client: &Client, vm: &Vm) -> Option<VmState> {
     matches!(state, VmState::Stopped | VmState::Stopping | VmState::Broken).then_some(state)
 }
 
-fn target(context: &Context, vm: &Vm) -> Result<SshTarget, CliError> {
-    let no_address = || ReachError::NoAddress { name: vm.name.clone() };
-    let connection = vm.connection.as_ref().ok_or_else(no_address)?;
-    let host: IpAddr = connection.agent_host.parse().map_err(|_| no_address())?;
-    let port = u16::try_from(connection.agent_port).ok().filter(|&port| port != 0).ok_or_else(no_address)?;
-    Ok(SshTarget {
+/// Where its agent listens, if the daemon says so.
+pub fn target(identity: PathBuf, vm: &Vm) -> Option<SshTarget> {
+    let connection = vm.connection.as_ref()?;
+    let host: IpAddr = connection.agent_host.parse().ok()?;
+    let port = u16::try_from(connection.agent_port).ok().filter(|&port| port != 0)?;
+    Some(SshTarget {
         address: SocketAddr::new(host, port),
         user: connection.user.clone(),
         host_key: connection.host_key.clone(),
-        identity: context.paths()?.identity(),
+        identity,
     })
 }

@@ -49,6 +49,11 @@ pub enum RunEvent<'a> {
     },
     /// The workspace is in the guest.
     Workspace(PreparedView),
+    /// The tree the command begins with; with `--watch`.
+    Tree {
+        /// As both sides computed it.
+        tree_digest: &'a str,
+    },
     /// Output of the command.
     Stdout {
         /// Base64, standard alphabet, padded.

@@ -57,6 +57,11 @@ impl PreparedView {
         }
     }
 
+    /// Of the tree in the guest.
+    pub fn tree_digest(&self) -> &str {
+        &self.tree_digest
+    }
+
     /// One line for people.
     pub fn line(&self) -> String {
         let tree = self.tree_digest.get(..15).unwrap_or(&self.tree_digest);

@@ -252,7 +252,7 @@ impl MilestoneKind {
 pub struct SyncRequest {
     #[prost(
         oneof = "sync_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 40, 41"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 40, 41"
     )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
@@ -282,6 +282,12 @@ pub mod sync_request {
         GitFileEnd(super::GitFileEnd),
         #[prost(message, tag = "11")]
         Finish(super::Finish),
+        #[prost(message, tag = "20")]
+        Delta(super::DeltaPart),
+        #[prost(message, tag = "21")]
+        Check(super::Check),
+        #[prost(message, tag = "22")]
+        Fetch(super::Fetch),
         #[prost(message, tag = "40")]
         Export(super::ExportRequest),
         #[prost(message, tag = "41")]
@@ -290,7 +296,10 @@ pub mod sync_request {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncReply {
-    #[prost(oneof = "sync_reply::Body", tags = "1, 2, 3, 4, 5, 40, 41, 42, 43, 44, 45")]
+    #[prost(
+        oneof = "sync_reply::Body",
+        tags = "1, 2, 3, 4, 5, 20, 40, 41, 42, 43, 44, 45"
+    )]
     pub body: ::core::option::Option<sync_reply::Body>,
 }
 /// Nested message and enum types in `SyncReply`.
@@ -307,6 +316,8 @@ pub mod sync_reply {
         Failure(super::SyncFailure),
         #[prost(message, tag = "5")]
         Conflicts(super::ConflictPart),
+        #[prost(message, tag = "20")]
+        Fetched(super::FetchPart),
         #[prost(message, tag = "40")]
         Verified(super::VerifyPart),
         #[prost(message, tag = "41")]
@@ -478,6 +489,45 @@ pub struct SyncDone {
     pub files_written: u64,
     #[prost(uint64, tag = "4")]
     pub files_removed: u64,
+    /// Git files were sent, and read past: the guest's git metadata is its own.
+    #[prost(bool, tag = "5")]
+    pub git_kept: bool,
+}
+/// What changed since the last batch. Content follows for every upsert without being asked for; an index there is the
+/// position among the upserts of all parts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeltaPart {
+    #[prost(message, repeated, tag = "1")]
+    pub upserts: ::prost::alloc::vec::Vec<WireEntry>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub removals: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Also over what the guest changed.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+    #[prost(bool, tag = "4")]
+    pub last: bool,
+    /// Written anew with the same content: only the time is to follow.
+    #[prost(message, repeated, tag = "5")]
+    pub retimed: ::prost::alloc::vec::Vec<WireEntry>,
+}
+/// Look at everything the host has put there; answered like a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Check {}
+/// The guest's version of one path of the workspace.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetch {
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchPart {
+    /// In the first part; without kind: nothing is there.
+    #[prost(message, optional, tag = "1")]
+    pub entry: ::core::option::Option<WireEntry>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "3")]
+    pub last: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SyncFailure {
@@ -526,6 +576,20 @@ pub struct StateEntry {
 pub struct SyncPending {
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<WireEntry>,
+}
+/// One record of the journal that a followed workspace keeps between two writings of its state.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SyncJournal {
+    /// About to be written, as in SyncPending.
+    #[prost(message, repeated, tag = "1")]
+    pub intents: ::prost::alloc::vec::Vec<WireEntry>,
+    /// That is done: these are forgotten, then those known.
+    #[prost(bool, tag = "2")]
+    pub done: bool,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub forgotten: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "4")]
+    pub known: ::prost::alloc::vec::Vec<StateEntry>,
 }
 /// What is really there: every file is read, nothing remembered is believed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -654,6 +718,8 @@ pub enum SyncPurpose {
     Export = 3,
     /// MarkExported; answered by WorkReply.
     MarkExported = 4,
+    /// A prepare that goes on with batches of edits.
+    Follow = 5,
 }
 impl SyncPurpose {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -667,6 +733,7 @@ impl SyncPurpose {
             Self::Look => "SYNC_PURPOSE_LOOK",
             Self::Export => "SYNC_PURPOSE_EXPORT",
             Self::MarkExported => "SYNC_PURPOSE_MARK_EXPORTED",
+            Self::Follow => "SYNC_PURPOSE_FOLLOW",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -677,6 +744,7 @@ impl SyncPurpose {
             "SYNC_PURPOSE_LOOK" => Some(Self::Look),
             "SYNC_PURPOSE_EXPORT" => Some(Self::Export),
             "SYNC_PURPOSE_MARK_EXPORTED" => Some(Self::MarkExported),
+            "SYNC_PURPOSE_FOLLOW" => Some(Self::Follow),
             _ => None,
         }
     }
@@ -780,6 +848,8 @@ pub enum WireConflict {
     Deleted = 2,
     Created = 3,
     Obstructed = 4,
+    /// No work of the guest: an older version of the host's, to be sent again.
+    Outdated = 5,
 }
 impl WireConflict {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -793,6 +863,7 @@ impl WireConflict {
             Self::Deleted => "WIRE_CONFLICT_DELETED",
             Self::Created => "WIRE_CONFLICT_CREATED",
             Self::Obstructed => "WIRE_CONFLICT_OBSTRUCTED",
+            Self::Outdated => "WIRE_CONFLICT_OUTDATED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -803,6 +874,7 @@ impl WireConflict {
             "WIRE_CONFLICT_DELETED" => Some(Self::Deleted),
             "WIRE_CONFLICT_CREATED" => Some(Self::Created),
             "WIRE_CONFLICT_OBSTRUCTED" => Some(Self::Obstructed),
+            "WIRE_CONFLICT_OUTDATED" => Some(Self::Outdated),
             _ => None,
         }
     }

@@ -1,20 +1,25 @@
-//! The host's half as a program of its own, for `make bench-sync`: observes a working tree and prepares it behind a
+//! The host's half as a program of its own, for `make bench-sync` and `make bench-latency`: observes a working tree and prepares it behind a
 //! real SSH server, then says on one line of JSON how long each step took and what memory it needed.
 //!
 //! `banger-sync-sender observe SOURCE [MEMORY]`, or
-//! `banger-sync-sender prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]`.
-//! Users have `banger`.
+//! `banger-sync-sender prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]`, or the same with
+//! `follow`: keeps ROOT in step until its standard input ends, and answers each line there with the digest both sides
+//! have then. Users have `banger`.
 
 use std::error::Error;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use banger_sync::overlay::{ObserveOptions, Overlay, observe_with};
 use banger_sync::prepare::{PrepareTarget, prepare_with};
 use banger_sync::quote::shell_quote;
 use banger_sync::ssh::{Connection, SshTarget};
+use banger_sync::watch::cycle::Tuning;
+use banger_sync::watch::{Mode, Reach, Reaching, Unreachable, WatchOptions, start};
+use tokio::io::AsyncBufReadExt as _;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,17 +52,58 @@ fn run(words: &[&str]) -> Result<String, Box<dyn Error>> {
             ))
         }
         ["prepare", address, user, host_key, identity, receiver, source, root, memory @ ..] => {
-            let target = SshTarget {
-                address: address.parse()?,
-                user: (*user).to_owned(),
-                host_key: std::fs::read_to_string(host_key)?,
-                identity: identity.into(),
-            };
+            let target = target([address, user, host_key, identity])?;
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(prepared(&target, receiver, (source, memory.first().copied()), root))
         }
+        ["follow", address, user, host_key, identity, receiver, source, root] => {
+            let target = target([address, user, host_key, identity])?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(followed(target, receiver, source, root))?;
+            Ok("{}".into())
+        }
         _ => Err("usage: banger-sync-sender observe SOURCE [MEMORY] | prepare ADDRESS USER HOST_KEY_FILE IDENTITY RECEIVER SOURCE ROOT [MEMORY]".into()),
     }
+}
+
+fn target([address, user, host_key, identity]: [&str; 4]) -> Result<SshTarget, Box<dyn Error>> {
+    Ok(SshTarget {
+        address: address.parse()?,
+        user: user.to_owned(),
+        host_key: std::fs::read_to_string(host_key)?,
+        identity: identity.into(),
+    })
+}
+
+/// A server that is always there.
+struct Server(SshTarget);
+
+impl Reach for Server {
+    fn connect(&self) -> Reaching<'_> {
+        Box::pin(async { Connection::connect(&self.0).await.map_err(|error| Unreachable { why: error.to_string() }) })
+    }
+}
+
+async fn followed(target: SshTarget, receiver: &str, source: &str, root: &str) -> Result<(), Box<dyn Error>> {
+    let options = WatchOptions {
+        path: source.into(),
+        observe: ObserveOptions::default(),
+        guest_path: root.to_owned(),
+        command: format!("{} --root {}", shell_quote(receiver), shell_quote(root)),
+        mode: Mode::OneWaySafe,
+        budget: Some(usize::MAX),
+        memory_file: None,
+        tuning: Tuning::default(),
+    };
+    let (watch, running) = start(options, Arc::new(Server(target)), None).await?;
+    let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
+    while lines.next_line().await?.is_some() {
+        let flushed = watch.flush().await?;
+        writeln!(std::io::stdout(), "{} {}", flushed.guest, flushed.conflicts.len())?;
+    }
+    watch.stop();
+    running.await?;
+    Ok(())
 }
 
 fn observed(source: &str, memory: Option<&str>) -> Result<(Overlay, f64), Box<dyn Error>> {

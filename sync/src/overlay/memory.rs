@@ -103,6 +103,18 @@ impl Memory {
         (at == bytes.len()).then_some(Self { bytes, entries })
     }
 
+    /// What an observation found, for the next one of the same process.
+    pub fn of(recorder: Recorder) -> Self {
+        let bytes = recorder.body;
+        let mut entries = Vec::with_capacity(recorder.entries);
+        let mut at = 0;
+        while at < bytes.len() {
+            entries.push(at);
+            at += 2 + usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) + FIXED;
+        }
+        Self { bytes, entries }
+    }
+
     /// Number of files.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -211,7 +223,7 @@ impl Recorder {
     }
 
     /// Replaces the file if anything in it would be different. A failure only costs time later.
-    pub fn save(self, path: &Path, before: &Memory) {
+    pub fn save(&self, path: &Path, before: &Memory) {
         if self.fresh == 0 && self.entries == before.len() {
             return;
         }

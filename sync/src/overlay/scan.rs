@@ -144,6 +144,20 @@ pub fn untracked(root: &Path, paths: Vec<TreePath>) -> Result<Vec<Entry>, Overla
     Ok(found.collect())
 }
 
+/// Reads `paths` as they are now, whatever they are to git; `None` where there is no file or link.
+///
+/// # Errors
+/// The first [`OverlayError`] in path order.
+pub fn look(root: &Path, paths: &[TreePath]) -> Result<Vec<Option<Entry>>, OverlayError> {
+    let memory = Memory::default();
+    let readings = in_parallel((root, &memory), paths, |reader, path| reader.read(path, |_| BlobName::Skip))?;
+    let found = paths.iter().zip(readings).map(|(path, found)| match found {
+        Found::Content(reading) => Some(entry(path.clone(), &reading, Reason::Modified)),
+        Found::Absent => None,
+    });
+    Ok(found.collect())
+}
+
 fn entry(path: TreePath, reading: &Reading, reason: Reason) -> Entry {
     Entry { path, kind: reading.kind, size: reading.size, digest: reading.digest, reason, mtime: reading.mtime }
 }

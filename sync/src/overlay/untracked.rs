@@ -22,6 +22,8 @@ pub struct Walked {
     pub files: Vec<TreePath>,
     /// Repositories inside this one that are not part of it.
     pub nested: Vec<TreePath>,
+    /// Directories that were looked into, without the root.
+    pub directories: Vec<TreePath>,
 }
 
 struct Walk<'a> {
@@ -102,6 +104,7 @@ impl Walk<'_> {
             self.found.nested.push(parse(path)?);
             return Ok(());
         }
+        self.found.directories.push(parse(path)?);
         self.directory(&dir, path)
     }
 

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use banger_proto::guest::v1::sync_request::Body as Request;
@@ -27,15 +28,35 @@ const ATTEMPTS: u32 = 6;
 const FILES_A_BATCH: usize = 500;
 
 /// Entries that turned out different from the manifest; `None` is gone.
-type Changed = Vec<(u32, Option<Entry>)>;
+pub type Changed = Vec<(u32, Option<Entry>)>;
+
+/// Where the bytes are.
+pub struct Contents<'a> {
+    /// Of the working tree.
+    pub root: &'a Path,
+    /// When the planned entries began to be read.
+    pub began: SystemTime,
+    pub source: &'a Source,
+}
+
+impl<'a> Contents<'a> {
+    /// As they were observed.
+    pub fn of(overlay: &'a Overlay) -> Self {
+        Self { root: &overlay.root, began: overlay.began, source: &overlay.source }
+    }
+}
 
 /// Sends everything needed.
-pub fn send(overlay: &Overlay, needed: &[(u32, Entry)], out: &mpsc::Sender<Outgoing>) -> Result<Changed, PrepareError> {
+pub fn send(
+    contents: &Contents<'_>,
+    needed: &[(u32, Entry)],
+    out: &mpsc::Sender<Outgoing>,
+) -> Result<Changed, PrepareError> {
     let content = |source| PrepareError::Content { source };
-    let mut sender = Sender { out, began: overlay.began, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
-    match &overlay.source {
+    let mut sender = Sender { out, began: contents.began, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
+    match contents.source {
         Source::Worktree => {
-            let root = Dir::open_root(&overlay.root)
+            let root = Dir::open_root(contents.root)
                 .map_err(|source| content(OverlayError::Io { action: "open", path: b".".to_vec(), source }))?;
             let mut walker = Walker::new(root);
             for (index, entry) in needed {

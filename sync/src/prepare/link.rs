@@ -79,6 +79,14 @@ impl Link {
     pub async fn reply(&mut self) -> Result<Reply, PrepareError> {
         self.incoming.reply().await
     }
+
+    /// Ends the conversation where it may end, and waits until the receiver is gone.
+    pub async fn end(mut self) {
+        if self.writer.eof().await.is_ok() {
+            // Whatever it says now, it is over.
+            while self.incoming.bytes().await.is_ok() {}
+        }
+    }
 }
 
 impl Incoming {

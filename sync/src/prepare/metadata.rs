@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{Chunk, Finish, GitFileEnd, GitFileStart, GitRole, Welcome};
+use banger_proto::guest::v1::{Chunk, Finish, GitFileDigest, GitFileEnd, GitFileStart, GitRole, Welcome};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use tokio::sync::mpsc;
@@ -79,6 +79,30 @@ impl Metadata {
             end(out, digest, piece.mtime)?;
         }
         Ok(())
+    }
+
+    /// True if the receiver has everything.
+    pub fn is_empty(&self) -> bool {
+        self.pack.is_none() && self.pieces.is_empty()
+    }
+
+    /// Has the receiver's memory say what it says once this is installed.
+    pub fn note(&self, welcome: &mut Welcome) {
+        if self.pack.is_some() {
+            for (list, new) in [(&mut welcome.commits, &self.commit), (&mut welcome.object_sets, &self.object_set)] {
+                if !new.is_empty() && !list.contains(new) {
+                    list.push(new.clone());
+                }
+            }
+        }
+        for piece in &self.pieces {
+            welcome.git_files.retain(|known| known.role() != piece.role || known.name != piece.name);
+            welcome.git_files.push(GitFileDigest {
+                role: piece.role.into(),
+                name: piece.name.clone(),
+                digest: blake3::hash(&piece.bytes).as_bytes().to_vec(),
+            });
+        }
     }
 
     /// What it comes to.

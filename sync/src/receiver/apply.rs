@@ -36,6 +36,8 @@ pub struct Applied {
     pub files_removed: u64,
     /// Kept as the guest made them.
     pub conflicts: Vec<(TreePath, ConflictReason)>,
+    /// What the host wants where there is a conflict.
+    pub unplaced: Vec<Entry>,
 }
 
 struct Incoming {
@@ -54,9 +56,19 @@ pub struct Applier<'a> {
     plan: Plan,
     walker: Walker,
     incoming: Option<Incoming>,
+    sending: Sending,
     files_written: u64,
     files_removed: u64,
     temporaries: u64,
+}
+
+/// Which content comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// What was asked for.
+    Needed,
+    /// All of it, without asking: what has no place is read past.
+    Everything,
 }
 
 /// Whether a file got its name.
@@ -70,10 +82,10 @@ impl<'a> Applier<'a> {
     ///
     /// # Errors
     /// [`ReceiverError`].
-    pub fn start(home: &'a Home, plan: Plan) -> Result<Self, ReceiverError> {
+    pub fn start(home: &'a Home, plan: Plan, sending: Sending) -> Result<Self, ReceiverError> {
         let walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
         let mut applier =
-            Self { home, plan, walker, incoming: None, files_written: 0, files_removed: 0, temporaries: 0 };
+            Self { home, plan, walker, incoming: None, sending, files_written: 0, files_removed: 0, temporaries: 0 };
         let removals = std::mem::take(&mut applier.plan.removals);
         applier.remove(&removals)?;
         Ok(applier)
@@ -99,6 +111,10 @@ impl<'a> Applier<'a> {
         let entry = self.sent_entry(index, file.entry.as_ref())?;
         if entry.size != file.data.len() as u64 || entry.digest != blake3::hash(&file.data) {
             return Err(ReceiverError::Content { path: entry.path.to_string() });
+        }
+        if self.is_conflict(index) {
+            self.plan.slots[index].entry = entry;
+            return Ok(());
         }
         self.begin(index, entry.kind)?;
         let incoming = self.incoming.as_mut().expect("begin made it");
@@ -159,6 +175,10 @@ impl<'a> Applier<'a> {
             self.discard(&incoming)?;
             return Err(ReceiverError::Content { path: entry.path.to_string() });
         }
+        if self.is_conflict(incoming.index) {
+            self.plan.slots[incoming.index].entry = entry;
+            return Ok(());
+        }
         self.place(incoming, entry, &[])
     }
 
@@ -169,8 +189,14 @@ impl<'a> Applier<'a> {
     pub fn vanished(&mut self, index: u32) -> Result<(), ReceiverError> {
         let index = self.slot_index(index)?;
         let slot = &mut self.plan.slots[index];
-        slot.state = SlotState::Vanished;
         let path = slot.entry.path.clone();
+        if let SlotState::Conflict(reason, _) = slot.state {
+            self.plan.kept.push((path.clone(), reason));
+        }
+        slot.state = SlotState::Vanished;
+        if self.plan.kept.last().is_some_and(|(kept, _)| *kept == path) {
+            return Ok(());
+        }
         // A needed path has nothing or our own old version; if that changed meanwhile it stays.
         if slot.seen.is_some() && self.seen_now(index)? == self.plan.slots[index].seen {
             self.remove(&[path])?;
@@ -190,6 +216,7 @@ impl<'a> Applier<'a> {
         let mut applied = DigestBuilder::default();
         let mut known = Vec::with_capacity(self.plan.slots.len());
         let mut conflicts = Vec::new();
+        let mut unplaced = Vec::new();
         let old = |path: &TreePath| self.home.known.get(path).cloned();
         for Slot { entry, state, .. } in self.plan.slots {
             match state {
@@ -203,7 +230,8 @@ impl<'a> Applier<'a> {
                         tree.push(entry.path.as_bytes(), content);
                     }
                     known.extend(old(&entry.path));
-                    conflicts.push((entry.path, reason));
+                    conflicts.push((entry.path.clone(), reason));
+                    unplaced.push(entry);
                 }
                 SlotState::Vanished | SlotState::Needed => {}
             }
@@ -220,17 +248,31 @@ impl<'a> Applier<'a> {
             files_written: self.files_written,
             files_removed: self.files_removed,
             conflicts,
+            unplaced,
         })
     }
 
-    fn slot_index(&self, index: u32) -> Result<usize, ReceiverError> {
+    fn slot_index(&mut self, index: u32) -> Result<usize, ReceiverError> {
         let index = index as usize;
-        let needed = self.plan.slots.get(index).is_some_and(|slot| slot.state == SlotState::Needed);
-        if needed && self.incoming.is_none() {
+        let sending = self.sending;
+        let wanted = self.plan.slots.get_mut(index).is_some_and(|slot| match (slot.state, sending) {
+            (SlotState::Needed, _) | (SlotState::Conflict(..), Sending::Everything) => true,
+            // It may have changed since it was announced.
+            (SlotState::Right(stamp), Sending::Everything) => {
+                (slot.state, slot.seen) = (SlotState::Needed, Some(stamp));
+                true
+            }
+            _ => false,
+        });
+        if wanted && self.incoming.is_none() {
             Ok(index)
         } else {
             Err(ReceiverError::Unexpected { expected: "a file that was asked for" })
         }
+    }
+
+    fn is_conflict(&self, index: usize) -> bool {
+        matches!(self.plan.slots[index].state, SlotState::Conflict(..))
     }
 
     fn sent_entry(&self, index: usize, wire: Option<&WireEntry>) -> Result<Entry, ReceiverError> {
@@ -245,10 +287,16 @@ impl<'a> Applier<'a> {
 
     /// Opens a temporary beside the target. Links are made when they are placed.
     fn begin(&mut self, index: usize, kind: EntryKind) -> Result<(), ReceiverError> {
+        let no_place = self.is_conflict(index);
         let path = &self.plan.slots[index].entry.path;
         self.temporaries += 1;
         let temporary = [TEMPORARY, self.temporaries.to_string().as_bytes()].concat();
         let mode = if kind == EntryKind::Executable { 0o755 } else { 0o644 };
+        if no_place {
+            let hasher = blake3::Hasher::new();
+            self.incoming = Some(Incoming { index, kind, temporary, file: None, hasher, size: 0 });
+            return Ok(());
+        }
         let file = match self.walker.ensure_parent(path) {
             Ok(_) if kind == EntryKind::Symlink => None,
             Ok((dir, _)) => Some(dir.create_file(&temporary, mode).map_err(ReceiverError::at("write", path))?),

@@ -24,7 +24,8 @@ pub const MOVES: &[u8] = b"moves";
 struct Incoming {
     role: GitRole,
     name: String,
-    file: File,
+    /// `None`: it is read past.
+    file: Option<File>,
     hasher: blake3::Hasher,
 }
 
@@ -33,6 +34,8 @@ pub struct GitInstaller<'a> {
     home: &'a Home,
     incoming: Option<Incoming>,
     installed: Vec<GitFileDigest>,
+    past: bool,
+    kept: bool,
 }
 
 impl<'a> GitInstaller<'a> {
@@ -44,7 +47,18 @@ impl<'a> GitInstaller<'a> {
         for path in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
             directory(&home.git, path).map_err(ReceiverError::in_git("make", path))?;
         }
-        Ok(Self { home, incoming: None, installed: Vec::new() })
+        Ok(Self { home, incoming: None, installed: Vec::new(), past: false, kept: false })
+    }
+
+    /// Takes the files off the stream and leaves everything as it is.
+    #[must_use]
+    pub fn reading_past(self) -> Self {
+        Self { past: true, ..self }
+    }
+
+    /// True if there was a file that was read past.
+    pub fn has_kept(&self) -> bool {
+        self.kept
     }
 
     /// A file begins.
@@ -57,7 +71,13 @@ impl<'a> GitInstaller<'a> {
             return Err(ReceiverError::Unexpected { expected: "a git file with a known place" });
         }
         let mode = if matches!(role, GitRole::Pack | GitRole::PackIndex) { 0o444 } else { 0o644 };
-        let file = self.home.memory.create_file(INCOMING, mode).map_err(ReceiverError::in_git("write", "banger"))?;
+        let file = if self.past {
+            self.kept = true;
+            None
+        } else {
+            let made = self.home.memory.create_file(INCOMING, mode);
+            Some(made.map_err(ReceiverError::in_git("write", "banger"))?)
+        };
         self.incoming = Some(Incoming { role, name: start.name.clone(), file, hasher: blake3::Hasher::new() });
         Ok(())
     }
@@ -71,7 +91,10 @@ impl<'a> GitInstaller<'a> {
             return Err(ReceiverError::Unexpected { expected: "the start of a file" });
         };
         incoming.hasher.update(data);
-        incoming.file.write_all(data).map_err(ReceiverError::in_git("write", "banger"))
+        match &mut incoming.file {
+            Some(file) => file.write_all(data).map_err(ReceiverError::in_git("write", "banger")),
+            None => Ok(()),
+        }
     }
 
     /// It ends and gets its name.
@@ -85,6 +108,9 @@ impl<'a> GitInstaller<'a> {
         let digest = incoming.hasher.finalize();
         if digest.as_bytes()[..] != end.digest[..] || end.mtime_nanos >= 1_000_000_000 {
             return Err(ReceiverError::Content { path: format!("{:?} of .git", incoming.role) });
+        }
+        if incoming.file.is_none() {
+            return Ok(());
         }
         let mtime = Mtime { seconds: end.mtime_seconds, nanos: end.mtime_nanos };
         self.install(&incoming, digest, mtime).map_err(ReceiverError::in_git("install a file in", ""))

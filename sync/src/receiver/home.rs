@@ -4,6 +4,7 @@
 //! <root>/.git/banger/lock      held while a run lasts
 //!                    state     what the last finished run applied
 //!                    pending   what unfinished runs since may have changed
+//!                    journal   what a followed workspace changed since, in place of `pending` ([`super::journal`])
 //!                    incoming  a git file on its way
 //! ```
 //! `pending` is written before the first change and removed after `state`, so at every moment the two together
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use banger_proto::guest::v1::{Finish, GitFileDigest, StateEntry, SyncPending, SyncState, WireEntry};
 use prost::Message;
@@ -21,6 +23,7 @@ use rustix::fs::FlockOperation;
 use super::apply::Applied;
 use super::error::ReceiverError;
 use super::git;
+use super::journal::{self, Journal};
 use super::plan::Plan;
 use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
 use crate::entry::{Content, Entry, Mtime};
@@ -33,6 +36,10 @@ pub const TEMPORARY: &[u8] = b".banger-tmp-";
 const MEMORY_LIMIT: u64 = 2 << 30;
 /// What a fresh file system may contain without being occupied.
 const NOT_CONTENT: &[&[u8]] = &[b"lost+found"];
+/// How long to wait for another transfer: a batch of a followed workspace is over in a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// The same between two batches, when somebody may be reading the whole tree.
+const RETAKE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// What a finished run knew about one of its entries.
 #[derive(Debug, Clone)]
@@ -61,7 +68,11 @@ pub struct Home {
     pub pending: HashMap<TreePath, Vec<Option<Content>>>,
     /// Nothing at all was there.
     pub fresh: bool,
-    _lock: File,
+    /// Batches since the state was written.
+    pub(super) journal: Journal,
+    /// The state file as we know it.
+    state_seen: Option<Stamp>,
+    lock: File,
 }
 
 impl Home {
@@ -92,7 +103,9 @@ impl Home {
             known: HashMap::new(),
             pending: HashMap::new(),
             fresh,
-            _lock: lock,
+            journal: Journal::default(),
+            state_seen: None,
+            lock,
         };
         home.load()?;
         home.clear_temporaries()?;
@@ -121,7 +134,9 @@ impl Home {
             known: HashMap::new(),
             pending: HashMap::new(),
             fresh: false,
-            _lock: lock,
+            journal: Journal::default(),
+            state_seen: None,
+            lock,
         };
         home.load()?;
         Ok(home)
@@ -163,6 +178,38 @@ impl Home {
         self.replace(b"pending", &SyncPending { entries }.encode_to_vec())
     }
 
+    /// Lets others at the root until [`Home::retake`].
+    ///
+    /// # Errors
+    /// [`ReceiverError::Root`].
+    pub fn release(&self) -> Result<(), ReceiverError> {
+        let released = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+        released.map_err(|error| self.cannot("unlock", error.into()))
+    }
+
+    /// Waits for the lock again.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Busy`] also if another transfer changed what is remembered meanwhile.
+    pub fn retake(&self) -> Result<(), ReceiverError> {
+        let taken = wait_for(&self.lock, RETAKE_PATIENCE).map_err(|source| self.cannot("lock", source))?;
+        let read = |source| self.cannot("look at the record of", source);
+        let same = self.memory.stamp(b"state").map_err(read)? == self.state_seen;
+        let alone = self.memory.stamp(b"pending").map_err(read)?.is_none();
+        if taken && same && alone { Ok(()) } else { Err(ReceiverError::Busy { root: self.path.clone() }) }
+    }
+
+    fn cannot(&self, action: &'static str, source: io::Error) -> ReceiverError {
+        ReceiverError::Root { action, root: self.path.clone(), source }
+    }
+
+    /// Goes on from a finished run in the same process.
+    pub fn adopt(&mut self, known: Vec<Known>) {
+        self.known = known.into_iter().map(|known| (known.entry.path.clone(), known)).collect();
+        self.pending.clear();
+        self.fresh = false;
+    }
+
     /// Remembers a finished run.
     ///
     /// # Errors
@@ -173,20 +220,28 @@ impl Home {
         git_files: Vec<GitFileDigest>,
         finish: &Finish,
     ) -> Result<(), ReceiverError> {
+        let entries = applied.known.iter().map(state_entry).collect();
+        self.write_state(entries, git_files, finish)
+    }
+
+    /// The same for everything that is known: the journal begins anew.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Io`].
+    pub fn checkpoint(&mut self, git_files: Vec<GitFileDigest>, finish: &Finish) -> Result<(), ReceiverError> {
+        let entries = self.known.values().map(state_entry).collect();
+        self.write_state(entries, git_files, finish)
+    }
+
+    fn write_state(
+        &mut self,
+        entries: Vec<StateEntry>,
+        git_files: Vec<GitFileDigest>,
+        finish: &Finish,
+    ) -> Result<(), ReceiverError> {
         let mut state = std::mem::take(&mut self.state);
         state.version = VERSION;
-        state.entries = applied
-            .known
-            .iter()
-            .map(|known| StateEntry {
-                entry: Some(WireEntry::from(&known.entry)),
-                inode: known.stamp.inode,
-                ctime_seconds: known.stamp.ctime.seconds,
-                ctime_nanos: known.stamp.ctime.nanos,
-                mtime_seconds: known.stamp.mtime.seconds,
-                mtime_nanos: known.stamp.mtime.nanos,
-            })
-            .collect();
+        state.entries = entries;
         if !git_files.is_empty() {
             for file in git_files {
                 state.git_files.retain(|known| known.role != file.role || known.name != file.name);
@@ -200,10 +255,17 @@ impl Home {
             }
         }
         self.replace(b"state", &state.encode_to_vec())?;
-        self.memory
-            .remove_file(git::MOVES)
-            .and_then(|()| self.memory.remove_file(b"pending"))
-            .map_err(ReceiverError::in_git("clear", "banger"))
+        state.entries = Vec::new();
+        self.state = state;
+        self.journal = Journal::default();
+        let cleared = (|| {
+            self.memory.remove_file(git::MOVES)?;
+            self.memory.remove_file(b"pending")?;
+            self.memory.remove_file(journal::NAME)?;
+            self.memory.stamp(b"state")
+        })();
+        self.state_seen = cleared.map_err(ReceiverError::in_git("clear", "banger"))?;
+        Ok(())
     }
 
     pub(super) fn replace(&self, name: &[u8], bytes: &[u8]) -> Result<(), ReceiverError> {
@@ -216,34 +278,26 @@ impl Home {
     }
 
     fn load(&mut self) -> Result<(), ReceiverError> {
-        let damaged = || ReceiverError::State { root: self.path.clone() };
+        let path = self.path.clone();
+        let damaged = || ReceiverError::State { root: path.clone() };
         if let Some(bytes) = self.read(b"state")? {
             let mut state = SyncState::decode(&bytes[..]).map_err(|_| damaged())?;
             for stored in std::mem::take(&mut state.entries) {
-                let entry = parse_entry(&stored.entry.unwrap_or_default()).map_err(|_| damaged())?;
-                let stamp = Stamp {
-                    inode: stored.inode,
-                    size: entry.size,
-                    mtime: Mtime { seconds: stored.mtime_seconds, nanos: stored.mtime_nanos },
-                    ctime: Mtime { seconds: stored.ctime_seconds, nanos: stored.ctime_nanos },
-                    mode: 0,
-                };
-                self.known.insert(entry.path.clone(), Known { entry, stamp });
+                let known = known_entry(stored).ok_or_else(damaged)?;
+                self.known.insert(known.entry.path.clone(), known);
             }
             self.state = state;
+            self.state_seen = self.memory.stamp(b"state").map_err(ReceiverError::in_git("read", "banger"))?;
         }
         if let Some(bytes) = self.read(b"pending")? {
             let pending = SyncPending::decode(&bytes[..]).map_err(|_| damaged())?;
             for wire in &pending.entries {
-                let path = TreePath::parse(&wire.path).map_err(|_| damaged())?;
-                let content = match crate::wire::parse_kind(wire.kind()) {
-                    Some(kind) => {
-                        Some(Content { kind, digest: crate::wire::parse_digest(&wire.digest).ok_or_else(damaged)? })
-                    }
-                    None => None,
-                };
+                let (path, content) = intended(wire).ok_or_else(damaged)?;
                 self.pending.entry(path).or_default().push(content);
             }
+        }
+        if let Some(bytes) = self.read(journal::NAME)? {
+            journal::replay(self, &bytes).ok_or_else(damaged)?;
         }
         Ok(())
     }
@@ -283,7 +337,40 @@ impl Home {
     }
 }
 
-fn absent(path: &TreePath) -> WireEntry {
+pub(super) fn state_entry(known: &Known) -> StateEntry {
+    StateEntry {
+        entry: Some(WireEntry::from(&known.entry)),
+        inode: known.stamp.inode,
+        ctime_seconds: known.stamp.ctime.seconds,
+        ctime_nanos: known.stamp.ctime.nanos,
+        mtime_seconds: known.stamp.mtime.seconds,
+        mtime_nanos: known.stamp.mtime.nanos,
+    }
+}
+
+pub(super) fn known_entry(stored: StateEntry) -> Option<Known> {
+    let entry = parse_entry(&stored.entry.unwrap_or_default()).ok()?;
+    let stamp = Stamp {
+        inode: stored.inode,
+        size: entry.size,
+        mtime: Mtime { seconds: stored.mtime_seconds, nanos: stored.mtime_nanos },
+        ctime: Mtime { seconds: stored.ctime_seconds, nanos: stored.ctime_nanos },
+        mode: 0,
+    };
+    Some(Known { entry, stamp })
+}
+
+/// What a path may contain because of an unfinished run; no kind is absent.
+pub(super) fn intended(wire: &WireEntry) -> Option<(TreePath, Option<Content>)> {
+    let path = TreePath::parse(&wire.path).ok()?;
+    let content = match crate::wire::parse_kind(wire.kind()) {
+        Some(kind) => Some(Content { kind, digest: crate::wire::parse_digest(&wire.digest)? }),
+        None => None,
+    };
+    Some((path, content))
+}
+
+pub(super) fn absent(path: &TreePath) -> WireEntry {
     WireEntry { path: path.as_bytes().to_vec(), ..WireEntry::default() }
 }
 
@@ -298,9 +385,19 @@ fn take_lock(memory: &Dir) -> io::Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => memory.open_file(b"lock")?,
         Err(error) => return Err(error),
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+    Ok(wait_for(&file, LOCK_PATIENCE)?.then_some(file))
+}
+
+fn wait_for(file: &File, patience: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
     }
 }

@@ -36,6 +36,15 @@ pub enum SlotState {
     Vanished,
 }
 
+/// What a batch may replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// What we put there.
+    Ours,
+    /// Also what the guest made of it. A directory that is not empty still stays.
+    All,
+}
+
 /// Decisions about all paths.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -73,6 +82,36 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Decides about one batch. `upserts` and `removals` have no path in common.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn batch(
+        home: &Home,
+        upserts: Vec<Entry>,
+        removals: Vec<TreePath>,
+        against: Against,
+    ) -> Result<Self, ReceiverError> {
+        let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let mut plan = Self { slots: Vec::with_capacity(upserts.len()), ..Self::default() };
+        for path in removals {
+            let (observed, _) = observe(&mut walker, &path, home.known.get(&path))?;
+            match (decide(None, &home.bases(&path), observed), against) {
+                (Decision::Remove, _) | (Decision::Conflict(_), Against::All) => plan.removals.push(path),
+                (Decision::Conflict(reason), Against::Ours) => plan.kept.push((path, reason)),
+                (Decision::Keep | Decision::Write, _) => {}
+            }
+        }
+        for entry in upserts {
+            let mut slot = decide_slot(home, &mut walker, entry)?;
+            if against == Against::All && matches!(slot.state, SlotState::Conflict(..)) {
+                slot.state = SlotState::Needed;
+            }
+            plan.slots.push(slot);
+        }
+        Ok(plan)
+    }
+
     /// The entries whose content is needed.
     pub fn writes(&self) -> impl Iterator<Item = &Entry> {
         self.slots.iter().filter(|slot| slot.state == SlotState::Needed).map(|slot| &slot.entry)
@@ -99,7 +138,7 @@ fn decide_slot(home: &Home, walker: &mut Walker, entry: Entry) -> Result<Slot, R
 }
 
 /// The content is right; its time may have to follow the host's.
-fn keep(walker: &mut Walker, entry: &Entry, stamp: Stamp) -> Result<Stamp, ReceiverError> {
+pub(super) fn keep(walker: &mut Walker, entry: &Entry, stamp: Stamp) -> Result<Stamp, ReceiverError> {
     if stamp.mtime == entry.mtime {
         return Ok(stamp);
     }

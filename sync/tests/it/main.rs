@@ -11,6 +11,8 @@ mod prepare;
 mod repo;
 mod resume;
 mod scenarios;
+mod seccomp;
 mod ssh;
 mod sshd;
 mod verify;
+mod watch;

@@ -174,7 +174,7 @@ fn restore((path, before): (PathBuf, Vec<u8>)) {
     std::fs::write(path, before).expect("writable");
 }
 
-fn make_small(root: &Path) {
+pub(super) fn make_small(root: &Path) {
     for number in 0..SMALL_FILES {
         let directory = root.join(format!("d{:02}/e{:02}", number % 50, number / 50 % 10));
         std::fs::create_dir_all(&directory).expect("writable");
@@ -185,7 +185,7 @@ fn make_small(root: &Path) {
 }
 
 /// `None`, said on stderr, without the distribution's package.
-fn unpack_linux(root: &Path) -> Option<PathBuf> {
+pub(super) fn unpack_linux(root: &Path) -> Option<PathBuf> {
     let tarball = std::fs::read_dir("/usr/src").ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         name.starts_with("linux-source-") && name.ends_with(".tar.xz")

@@ -1,16 +1,20 @@
-//! `banger-bench boot|first-output|image|sync`: `vm run` beside the same machine started by hand, container images
-//! beside the default one, pulling one beside the tools people chain, the workspace engine beside what people use
-//! instead. See [`banger_tests::bench`].
+//! `banger-bench boot|first-output|image|sync|latency`: `vm run` beside the same machine started by hand, container images
+//! beside the default one, pulling one beside the tools people chain, the workspace engine and a session that follows
+//! edits beside what people use instead. See [`banger_tests::bench`].
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use banger_tests::bench::{boot, first_output, image, sync};
+use banger_tests::bench::{boot, first_output, image, latency, sync};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
-    let default = if what == "sync" { 3 } else { 5 };
+    let default = match what.as_str() {
+        "sync" => 3,
+        "latency" => 200,
+        _ => 5,
+    };
     let rounds = arguments.next().map_or(Some(default), |rounds| rounds.parse().ok());
     let (table, path) = match (what.as_str(), rounds.filter(|rounds| *rounds > 0)) {
         ("boot", Some(rounds)) => {
@@ -29,8 +33,13 @@ fn main() -> ExitCode {
             let report = sync::measure(rounds);
             (sync::render(&report), sync::write(&report))
         }
+        ("latency", Some(saves)) => {
+            let report = latency::measure(saves);
+            (latency::render(&report), latency::write(&report))
+        }
         _ => {
-            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|first-output|image|sync [ROUNDS]");
+            let usage = "usage: banger-bench boot|first-output|image|sync|latency [ROUNDS]";
+            let _ = writeln!(std::io::stderr(), "{usage}");
             return ExitCode::from(2);
         }
     };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::new_vm::NewVmArgs;
+use super::workspace::sync::FollowMode;
 use crate::args::GuestPath;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult};
@@ -33,6 +34,11 @@ use crate::sizing::Host;
 ///
 ///     banger vm run --dry-run ./repo
 ///
+/// With --watch every save is in the guest a moment later, for as long as the command or shell runs; with -d, for as long as
+/// the VM lives:
+///
+///     banger vm run --watch ./repo -- make serve
+///
 /// The command runs without a terminal unless -t is given: its stdin, stdout, stderr and exit status are passed
 /// through exactly, and Ctrl-C reaches it (three times: stop waiting). Next: `banger vm exec`, `banger vm ssh`.
 #[derive(Debug, Args)]
@@ -56,6 +62,12 @@ pub struct RunArgs {
     /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
+    /// Keep the guest's copy in step with your edits; prints the tree the command begins with
+    #[arg(long, requires = "path", conflicts_with_all = ["from", "dry_run"])]
+    pub watch: bool,
+    /// With --watch: what happens to work done in the guest
+    #[arg(long, value_name = "MODE", default_value = "one-way-safe", requires = "watch")]
+    pub mode: FollowMode,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -133,6 +145,7 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
         user: args.user.unwrap_or_default(),
         ending,
         discard: args.discard,
+        watch: args.watch.then(|| args.mode.into()),
     };
     crate::run::run(context, plan).await
 }
