@@ -58,8 +58,8 @@ pub struct Host {
 pub struct Report {
     /// Where it ran; none if the host did not come up.
     pub host: Option<Host>,
-    /// The scenarios under which an emulated host died of its emulator and was replaced.
-    pub host_deaths: Vec<String>,
+    /// The scenarios that were tried once more, and which emulated kernel had panicked.
+    pub deaths: Vec<String>,
     /// In the order they ran.
     pub scenarios: Vec<Ran>,
 }

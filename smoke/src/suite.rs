@@ -33,12 +33,12 @@ pub fn run(layout: &Layout, asked: &Run) -> Result<bool> {
                 Course { layout, parts, scenarios: &scenarios, lacking, place: Some(place), deaths: Vec::new() };
             let ran = course.run();
             course.place.iter().for_each(|place| keep_journal(layout, place));
-            Report { host, host_deaths: course.deaths, scenarios: ran }
+            Report { host, deaths: course.deaths, scenarios: ran }
         }
         Err(error) => {
             ui::problem(&error);
             let down = |scenario| failed(layout, scenario, "the host did not come up".to_owned());
-            Report { host: None, host_deaths: Vec::new(), scenarios: scenarios.iter().map(down).collect() }
+            Report { host: None, deaths: Vec::new(), scenarios: scenarios.iter().map(down).collect() }
         }
     };
     report.write(&layout.cache("report.json"))?;

@@ -1,15 +1,17 @@
 //! All scenarios in their order, on one host; on another one from where the first died.
 //!
-//! A host that is emulated together with its virtualisation can die of its emulator: its own kernel panics in code that
-//! runs well on hardware (docs/decisions/0004-smoke-host.md). That says nothing about what was being shown, so another
-//! host is booted, banger installed on it, and that scenario tried once more. It is said and reported, and a second
-//! death under the same scenario counts. A host with real virtualisation has no such excuse.
+//! What is emulated together with its virtualisation can die of its emulator: a kernel panics in code that runs well on
+//! hardware (docs/decisions/0004-smoke-host.md). That says nothing about what was being shown, so a scenario that failed
+//! under a panic, of the host's kernel or of a guest's, is tried once more; after the host's, on another host with
+//! banger installed. It is said and reported, and the second failure counts. With real virtualisation there is no such
+//! excuse.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::perform::{Stand, failed};
 use crate::error::Result;
+use crate::host::accelerator::Accelerator;
 use crate::layout::Layout;
 use crate::payload::Parts;
 use crate::place::Place;
@@ -21,6 +23,25 @@ use crate::ui;
 const RUN_LIMIT: Duration = Duration::from_secs(3600);
 /// More than that is no accident.
 const MOST_DEATHS: usize = 3;
+
+/// What `vm_gone` of the scenarios prints of a guest whose console ends in a panic.
+const GUEST_DIED: &str = "guest died: ";
+
+/// Whose kernel.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    Host,
+    Guest,
+}
+
+impl Death {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Host => "the emulated host's kernel panicked",
+            Self::Guest => "an emulated guest's kernel panicked",
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -35,7 +56,7 @@ pub struct Course<'a> {
     pub lacking: &'a [(Need, String)],
     /// The host; none if no other could be booted.
     pub place: Option<Place>,
-    /// Under which scenarios a host died.
+    /// Under which scenarios what died.
     pub deaths: Vec<String>,
 }
 
@@ -47,11 +68,16 @@ impl Course<'_> {
         let mut all = Vec::new();
         for scenario in self.scenarios {
             let mut ran = self.one(scenario, &remembered, deadline);
-            if ran.outcome == Outcome::Failed && self.host_has_died() {
-                self.deaths.push(scenario.name.clone());
-                ui::step(&format!("the emulated host died under {}; trying that once more on another", scenario.name));
+            if let (Outcome::Failed, Some(death)) = (ran.outcome, self.death(&ran)) {
+                ui::ran(&ran);
+                ui::step(&format!("{}; {} is tried once more", death.text(), scenario.name));
+                self.deaths.push(format!("{}: {}", scenario.name, death.text()));
                 remembered.set(false);
-                ran = match self.replace_host(scenario, &remembered, deadline) {
+                let ready = match death {
+                    Death::Host => self.replace_host(scenario, &remembered, deadline),
+                    Death::Guest => Ok(()),
+                };
+                ran = match ready {
                     Ok(()) => self.one(scenario, &remembered, deadline),
                     Err(error) => failed(self.layout, scenario, error.to_string()),
                 };
@@ -75,8 +101,18 @@ impl Course<'_> {
         stand.perform(scenario).unwrap_or_else(|error| fail(error.to_string()))
     }
 
-    fn host_has_died(&self) -> bool {
-        self.deaths.len() < MOST_DEATHS && matches!(&self.place, Some(Place::Virtual(machine)) if machine.has_died())
+    /// Which emulated kernel panicked under a scenario, if one did.
+    fn death(&self, ran: &Ran) -> Option<Death> {
+        let Some(Place::Virtual(machine)) = &self.place else { return None };
+        if machine.accelerator != Accelerator::Tcg || self.deaths.len() >= MOST_DEATHS {
+            return None;
+        }
+        if machine.has_panicked() {
+            return Some(Death::Host);
+        }
+        let said = std::fs::read(&ran.log).unwrap_or_default();
+        let guest = String::from_utf8_lossy(&said).lines().any(|line| line.starts_with(GUEST_DIED));
+        guest.then_some(Death::Guest)
     }
 
     /// Another host, in the state in which `scenario` finds one.
