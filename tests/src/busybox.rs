@@ -90,7 +90,8 @@ impl<'e> Root<'e> {
     fn pack(&self, tar: &Path, how: &[&str], (uid, gid): (u32, u32), path: &str) {
         let status = Command::new("tar")
             .args([format!("--owner={uid}"), format!("--group={gid}")])
-            .args(["--numeric-owner", "--sort=name", "-C"])
+            // The environment's directories are private; an image's are not.
+            .args(["--numeric-owner", "--sort=name", "--mode=a+rX", "-C"])
             .arg(&self.path)
             .args(how)
             .arg(tar)

@@ -12,6 +12,7 @@ mod image_user;
 mod interrupt;
 mod json;
 mod like_distributions;
+mod own_kernel;
 mod parity;
 mod persistence;
 mod port22;
