@@ -38,10 +38,11 @@ demo: install-deps build ## From nothing: run the tests of examples/hello-c in a
 test: build ## Run every test, the end-to-end suite (real VMs) included
 	@tools/run-tests
 
-lint: ## Formatting, clippy with warnings denied, shellcheck where installed
+lint: ## Formatting, clippy with warnings denied, shellcheck where installed, fuzz targets
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	@tools/lint-shell
+	@tools/check-fuzz
 
 fmt: ## Format the Rust sources
 	@$(CARGO) fmt --all
@@ -58,9 +59,10 @@ bench: build ## Measure `vm run` against the same VM started by hand; writes tar
 	@$(CARGO) build --release --quiet -p banger-tests --bin banger-bench
 	@$(RELEASE)/banger-bench boot
 
-bench-image: build ## Measure `image pull` against skopeo, umoci and mke2fs; writes target/bench/image.json
+bench-image: build ## Measure `image pull` against skopeo, umoci, mke2fs, and container images against the default one
 	@$(CARGO) build --release --quiet -p banger-tests --bin banger-bench
 	@$(RELEASE)/banger-bench image
+	@$(RELEASE)/banger-bench first-output
 
 bench-sync: ## Measure the workspace engine against rsync, tar over ssh and git clone; writes target/bench/sync.json
 	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \

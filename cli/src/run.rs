@@ -216,9 +216,9 @@ impl Usage<'_> {
         let command = match (self.plan.command.as_slice(), directory) {
             ([], None) => None,
             ([], Some(directory)) => Some(command_line::shell_in(directory)),
-            (words, directory) => Some(command_line::command(directory.unwrap_or(command_line::HOME), words)),
+            (words, directory) => Some(command_line::command(directory, words)),
         };
-        Request { command, terminal: self.plan.terminal }
+        Request { command, terminal: self.plan.terminal, user: self.plan.user.clone() }
     }
 }
 

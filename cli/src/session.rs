@@ -36,6 +36,8 @@ pub struct Request {
     pub command: Option<String>,
     /// Give it a terminal: ours.
     pub terminal: Terminal,
+    /// Whose it is in the guest; empty: whom the image names, else root's.
+    pub user: String,
 }
 
 /// Whether the remote side has a terminal.
@@ -75,6 +77,7 @@ async fn start(
     request: &Request,
     pty: Option<&Pty>,
 ) -> Result<(SessionWriter, SessionReader), CliError> {
+    let connection = connection.as_user(&request.user);
     let shell = pty.filter(|_| request.command.is_none());
     match (shell, &request.command) {
         (Some(pty), _) => Ok(connection.shell(pty).await?),

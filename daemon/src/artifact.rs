@@ -9,8 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub mod bootstrap;
+pub(crate) mod copy;
 pub mod ext4;
+pub(crate) mod extents;
 pub mod shelf;
+pub mod stamp;
 pub mod tarball;
 
 /// Whether something that exists already is made again.

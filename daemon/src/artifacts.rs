@@ -6,14 +6,32 @@ use banger_proto::failure::Failure;
 use banger_proto::names::{ImageName, KernelName};
 use futures::future::BoxFuture;
 
+use crate::artifact::stamp::FileStamp;
 use crate::image::{ImageStore, Refresh};
 use crate::kernel::KernelStore;
+use crate::oci::cache::Prune;
 use crate::reporter::Reporter;
 use crate::vm::boot_source::{Artifacts, BootImage, BootKernel};
 use crate::vm::record::BootSource;
 
 /// What a VM boots from when nobody says.
 const DEFAULT_IMAGE: &str = "debian-bookworm";
+
+/// What pruning freed, or would.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Builds.
+    pub builds: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+impl Freed {
+    fn add(&mut self, bytes: u64) {
+        self.builds += 1;
+        self.bytes += bytes;
+    }
+}
 
 /// Both stores.
 pub struct Stores {
@@ -24,22 +42,40 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Removes builds that a later build replaced and no VM boots from. Trouble is logged: it only costs space.
-    pub fn remove_unused_builds(&self, used: &[Arc<BootSource>]) {
+    /// Removes builds that a later build replaced and no VM boots from, or says what that would free. Trouble is
+    /// logged: it only costs space.
+    pub fn prune_old_builds(&self, used: &[Arc<BootSource>], prune: Prune) -> Freed {
+        let mut freed = Freed::default();
         for image in self.images.superseded() {
-            if used.iter().all(|boot| boot.rootfs != image.rootfs)
-                && let Err(error) = self.images.remove_superseded(&image)
-            {
-                tracing::warn!(image = %image.name, "an old build stays: {}", Failure::from_error(&error));
+            if used.iter().any(|boot| boot.rootfs == image.rootfs) {
+                continue;
+            }
+            let bytes = image.allocated_bytes - image.shared_bytes();
+            match prune {
+                Prune::DryRun => freed.add(bytes),
+                Prune::Remove => match self.images.remove_superseded(&image) {
+                    Ok(()) => freed.add(bytes),
+                    Err(error) => {
+                        tracing::warn!(image = %image.name, "an old build stays: {}", Failure::from_error(&error));
+                    }
+                },
             }
         }
         for kernel in self.kernels.superseded() {
-            if used.iter().all(|boot| boot.vmlinux != kernel.vmlinux)
-                && let Err(error) = self.kernels.remove_superseded(&kernel)
-            {
-                tracing::warn!(kernel = %kernel.name, "an old build stays: {}", Failure::from_error(&error));
+            if used.iter().any(|boot| boot.vmlinux == kernel.vmlinux) {
+                continue;
+            }
+            match prune {
+                Prune::DryRun => freed.add(kernel.size_bytes),
+                Prune::Remove => match self.kernels.remove_superseded(&kernel) {
+                    Ok(()) => freed.add(kernel.size_bytes),
+                    Err(error) => {
+                        tracing::warn!(kernel = %kernel.name, "an old build stays: {}", Failure::from_error(&error));
+                    }
+                },
             }
         }
+        freed
     }
 }
 
@@ -55,10 +91,14 @@ impl Artifacts for Stores {
             reporter.stage("image", format!("image {name}"));
             let found = self.images.ensure(&name, Refresh::IfAbsent, reporter).await;
             let image = found.map_err(|error| Failure::from_error(&error))?;
+            if let Some(Err(error)) = image.in_place.as_ref().map(FileStamp::verify) {
+                return Err(Failure::from_error(&error));
+            }
             Ok(BootImage {
                 name: image.name,
                 id: image.id,
                 rootfs: image.rootfs,
+                rootfs_stamp: image.in_place,
                 init_path: image.init_path,
                 has_sshd: image.has_sshd,
                 kernel: image.kernel,

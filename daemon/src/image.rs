@@ -10,6 +10,7 @@ mod debian;
 mod error;
 mod import;
 mod inspect;
+mod promote;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -23,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::artifact::bootstrap::{BootstrapError, Mmdebstrap, RunError};
 use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved};
+use crate::artifact::stamp::FileStamp;
 use crate::catalog::{Catalog, DebianRecipe, ImageRecipe, ImageSource};
 use crate::oci::cache::BlobCache;
 use crate::oci::settings::Settings;
@@ -36,7 +38,8 @@ pub use debian::WriteError;
 #[cfg(test)]
 pub(crate) use debian::bootstrap;
 pub use error::{ImageDeleteError, ImagePullError, ImageStoreError};
-pub use import::{RegisterError, Registered};
+pub use import::{RegisterError, Registered, RootfsFile};
+pub use promote::PromoteError;
 
 const ROOTFS: &str = "rootfs.ext4";
 
@@ -47,8 +50,12 @@ pub struct ImageArtifacts {
     pub name: ImageName,
     /// Identity of its recipe and content.
     pub id: ImageId,
-    /// Raw ext4, sparse.
+    /// The store's directory for this build.
+    pub directory: PathBuf,
+    /// Raw ext4, sparse; in `directory`, unless it is used in place.
     pub rootfs: PathBuf,
+    /// The user's own file that is used where it is.
+    pub in_place: Option<FileStamp>,
     /// Program to run as PID 1, if it has one.
     pub init_path: Option<String>,
     /// "systemd", "busybox", "openrc", "other" or "none".
@@ -75,6 +82,18 @@ pub struct ImageArtifacts {
     pub working_directory: String,
     /// The user its source configured, or empty for root.
     pub user: String,
+}
+
+impl ImageArtifacts {
+    /// Of the allocated bytes, what stays on disk when the image goes: blocks that other files share, or the
+    /// user's own file.
+    pub fn shared_bytes(&self) -> u64 {
+        match &self.in_place {
+            Some(_) => self.allocated_bytes,
+            // An extent may be longer than what the file has of it.
+            None => crate::artifact::extents::shared_bytes(&self.rootfs).min(self.allocated_bytes),
+        }
+    }
 }
 
 /// An image that could be made.
@@ -104,6 +123,45 @@ struct Manifest {
     environment: Vec<String>,
     working_directory: String,
     user: String,
+    /// The root filesystem is this file of the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_place: Option<FileStamp>,
+    /// Equal ones have the same bytes; of container images only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+}
+
+impl Manifest {
+    /// Of a file that has no configuration of its own.
+    fn unconfigured(name: &ImageName, id: String, digest: String, kernel: &KernelName) -> Self {
+        Self {
+            name: name.to_string(),
+            id,
+            init_path: None,
+            init: "none".to_owned(),
+            has_sshd: false,
+            kernel: kernel.to_string(),
+            source: String::new(),
+            digest,
+            os_pretty_name: String::new(),
+            size_bytes: 0,
+            created_unix_ms: crate::artifact::unix_ms(),
+            environment: Vec::new(),
+            working_directory: String::new(),
+            user: String::new(),
+            in_place: None,
+            content: None,
+        }
+    }
+}
+
+/// Whether users' files may be used where they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InPlace {
+    /// The daemon sees what its user sees.
+    Allowed,
+    /// Only the store's own directory can be booted from.
+    Refused,
 }
 
 /// The store. Cheap to clone.
@@ -114,6 +172,7 @@ pub struct ImageStore {
     mmdebstrap: Mmdebstrap,
     blobs: BlobCache,
     settings: Arc<Settings>,
+    in_place: InPlace,
 }
 
 impl ImageStore {
@@ -130,7 +189,15 @@ impl ImageStore {
             mmdebstrap: Mmdebstrap::default(),
             blobs: BlobCache::at(cache.join("blobs")),
             settings: Arc::default(),
+            in_place: InPlace::Allowed,
         })
+    }
+
+    /// Whether users' files may be used where they are.
+    #[must_use]
+    pub fn with_in_place(mut self, in_place: InPlace) -> Self {
+        self.in_place = in_place;
+        self
     }
 
     /// Layers of container images, kept between pulls.
@@ -202,8 +269,7 @@ impl ImageStore {
     /// # Errors
     /// The first file that could not be removed.
     pub fn remove_superseded(&self, image: &ImageArtifacts) -> Result<(), ImageDeleteError> {
-        let directory = image.rootfs.parent().unwrap_or(Path::new(""));
-        self.remove(&image.name, directory)
+        self.remove(&image.name, &image.directory)
     }
 
     /// The image, made now if it is absent (or anyway). A build of the same name under way is waited for
@@ -310,21 +376,16 @@ impl ImageStore {
         if reporter.cancellation().is_cancelled() {
             return Err(ImagePullError::Cancelled { name: name() });
         }
+        let digest = format!("sha256:{}", written.digest);
+        let id = identity(recipe.name.as_str(), debian, &written.digest);
         let manifest = Manifest {
-            name: recipe.name.to_string(),
-            id: identity(recipe.name.as_str(), debian, &written.digest),
             init_path: written.inspected.init_path,
             init: written.inspected.init,
             has_sshd: written.inspected.has_sshd,
-            kernel: recipe.kernel.to_string(),
             source: recipe.source(),
-            digest: format!("sha256:{}", written.digest),
             os_pretty_name: written.inspected.os_pretty_name,
             size_bytes: written.size_bytes,
-            created_unix_ms: crate::artifact::unix_ms(),
-            environment: Vec::new(),
-            working_directory: String::new(),
-            user: String::new(),
+            ..Manifest::unconfigured(&recipe.name, id, digest, &recipe.kernel)
         };
         let directory = self.shelf.publish(staged, &manifest).map_err(store)?;
         artifacts(Shelved { directory, manifest }).ok_or(ImagePullError::Cancelled { name: name() })
@@ -358,12 +419,14 @@ fn artifacts(shelved: Shelved<Manifest>) -> Option<ImageArtifacts> {
             return None;
         }
     };
-    let rootfs = directory.join(ROOTFS);
+    let rootfs = manifest.in_place.as_ref().map_or_else(|| directory.join(ROOTFS), |stamp| stamp.path.clone());
     Some(ImageArtifacts {
         name,
         id,
         allocated_bytes: crate::artifact::allocated(&rootfs),
+        directory,
         rootfs,
+        in_place: manifest.in_place,
         init_path: manifest.init_path,
         init: manifest.init,
         has_sshd: manifest.has_sshd,

@@ -8,6 +8,7 @@ mod bzimage;
 pub mod cpio;
 mod error;
 mod import;
+mod initrd;
 mod modules;
 mod package;
 #[cfg(test)]
@@ -150,6 +151,19 @@ impl KernelStore {
     /// The first file that could not be removed.
     pub fn remove_superseded(&self, kernel: &KernelArtifacts) -> Result<(), KernelDeleteError> {
         self.remove(&kernel.name, &kernel.directory)
+    }
+
+    /// Takes back a build that was made a moment ago; an older one of its name is the newest again.
+    ///
+    /// # Errors
+    /// The first file that could not be removed.
+    pub fn discard(&self, kernel: &KernelArtifacts) -> Result<(), KernelDeleteError> {
+        self.remove(&kernel.name, &kernel.directory)
+    }
+
+    /// Whether the catalog has a recipe of that name.
+    pub fn in_catalog(&self, name: &KernelName) -> bool {
+        self.catalog.kernel(name).is_some()
     }
 
     /// The kernel, made now if it is absent (or anyway). A build of the same name under way is waited for

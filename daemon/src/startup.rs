@@ -24,11 +24,12 @@ use crate::artifact::bootstrap::Mmdebstrap;
 use crate::artifacts::Stores;
 use crate::catalog::Catalog;
 use crate::dns;
-use crate::image::ImageStore;
+use crate::image::{ImageStore, InPlace};
 use crate::kernel::KernelStore;
 use crate::lock::InstanceLock;
 use crate::mode::Mode;
 use crate::notify;
+use crate::oci::cache::Prune;
 use crate::oci::settings::Settings;
 use crate::operation::Operations;
 use crate::paths::{Environment, Paths};
@@ -90,7 +91,11 @@ fn open(paths: &Paths, install: Option<&Install>) -> Result<Opened, Failure> {
     let (store, origin) = Store::open(paths.database()).map_err(fail)?;
     let catalog = Arc::new(Catalog::load(&paths.config).map_err(fail)?);
     let images = ImageStore::open(paths.images(), paths.cache.clone()).map_err(fail)?;
-    let images = if install.is_some() { images.with_mmdebstrap(Mmdebstrap::by_service()) } else { images };
+    let images = match install {
+        // The root helper derives an image's file from its id, and the service does not see its owner's home.
+        Some(_) => images.with_mmdebstrap(Mmdebstrap::by_service()).with_in_place(InPlace::Refused),
+        None => images,
+    };
     let kernels = KernelStore::open(paths.kernels(), paths.cache.clone()).map_err(fail)?;
     let stores = Arc::new(Stores {
         images: images.with_catalog(Arc::clone(&catalog)).with_settings(Settings::load(&paths.config).map_err(fail)?),
@@ -139,7 +144,7 @@ async fn serve(args: &Args, opened: Opened, listener: StdListener, ready: &mut R
     let socket = opened.host.paths.socket();
     let vms = Vms::new(Arc::new(opened.host));
     vms.reconcile(opened.origin).await.map_err(fail)?;
-    opened.stores.remove_unused_builds(&vms.boot_sources());
+    opened.stores.prune_old_builds(&vms.boot_sources(), Prune::Remove);
     look_after_network(&vms, opened.names);
 
     let end = CancellationToken::new();

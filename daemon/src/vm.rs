@@ -130,6 +130,12 @@ impl Vms {
         self.unless_used(|record| &record.boot.kernel == kernel, remove).await
     }
 
+    /// Runs `remove`, told what VMs boot from, and keeps new ones from coming to depend on anything meanwhile.
+    pub async fn while_nothing_comes_into_use<T>(&self, remove: impl FnOnce(&[Arc<BootSource>]) -> T) -> T {
+        let _exclusive = self.artifact_use.write().await;
+        remove(&self.boot_sources())
+    }
+
     async fn unless_used<T>(
         &self,
         uses: impl Fn(&VmRecord) -> bool,

@@ -26,7 +26,7 @@ use self::milestones::Milestones;
 use crate::init::handover::{self, End};
 use crate::ssh_server::{Settings, SshServer};
 use crate::syscalls::{self, Forked};
-use crate::{control, log, seed};
+use crate::{control, log, port22, seed};
 
 /// systemd's last killing spree spares processes of root whose argv[0] begins with this.
 pub const SPARED: &str = "@banger-guest";
@@ -92,9 +92,16 @@ fn run() -> ExitCode {
         }
         tokio::spawn(milestones::watch_for_booted(milestones.clone()));
         tokio::spawn(milestones::watch_for_end(milestones.clone()));
-        match ssh {
-            Some(ssh) => ssh.run().await,
-            None => std::future::pending().await,
+        match (ssh, &handed.seed) {
+            (Some(ssh), Some(seed)) if !seed.image_has_sshd && handed.outcome.end == End::System => {
+                let port22 = async {
+                    port22::run(&ssh, seed).await;
+                    std::future::pending::<()>().await;
+                };
+                tokio::join!(ssh.serve(), port22);
+            }
+            (Some(ssh), _) => ssh.run().await,
+            (None, _) => std::future::pending().await,
         }
     });
     ExitCode::SUCCESS
@@ -119,6 +126,7 @@ fn settings(seed: &Seed) -> Settings {
         host_key: seed.ssh_host_key.clone(),
         authorized_keys: seed.authorized_keys.clone(),
         environment: seed.environment.clone(),
+        user: seed.user.clone(),
         working_directory: seed.working_directory.clone(),
         address,
     }

@@ -18,6 +18,7 @@ pub mod init;
 pub mod log;
 mod machine;
 pub mod passwd;
+pub mod port22;
 pub mod ports;
 pub mod seed;
 pub mod ssh_server;

@@ -16,6 +16,7 @@ use prost::Message;
 
 use self::etc::Boot;
 use self::home::Skeleton;
+use crate::passwd;
 use crate::tree::{Links, Tree};
 
 /// Newest seed this guest understands.
@@ -83,7 +84,7 @@ pub fn apply(root: &Path, seed: &Seed, skeleton: &Skeleton) -> Applied {
     };
     let boot = if home::is_empty(&home) { Boot::First } else { Boot::Later };
     // What lies on the work disk comes first: it is what makes the guest usable.
-    applied.step("the home directory", home::prepare(&home, skeleton));
+    applied.step("the home directory", home::prepare(&home, skeleton, home_mode(&image, &seed.user)));
     applied.step("/root/.ssh/authorized_keys", ssh::write_authorized_keys(&home, &seed.authorized_keys));
     applied.step("/root/.gitconfig", home::write_git_identity(&home, &seed.git_name, &seed.git_email));
     for file in &seed.files {
@@ -101,6 +102,15 @@ pub fn apply(root: &Path, seed: &Seed, skeleton: &Skeleton) -> Applied {
         applied.step("/run/systemd/system", units::write(&image));
     }
     applied
+}
+
+/// Root's home holds the workspace: whoever the sessions are must get through, but not look around.
+fn home_mode(image: &Tree, user: &str) -> u32 {
+    let text = |path| String::from_utf8_lossy(&image.read(path).ok().flatten().unwrap_or_default()).into_owned();
+    match passwd::resolve(user, &text("etc/passwd"), &text("etc/group")) {
+        Ok(account) if account.uid != 0 => 0o711,
+        _ => 0o700,
+    }
 }
 
 fn open_home(root: &Path) -> io::Result<Tree> {

@@ -5,8 +5,9 @@
 //!                                                             └─ forward (direct-tcpip)
 //! ```
 //!
-//! Public keys only, user root only. It never forks per connection, never consults PAM or NSS, and
-//! never starts anything before authentication.
+//! Public keys only. Who has one may be anybody in the guest: sessions are the login name's, or, if the client sets
+//! `BANGER_USER`, that account's (empty: the one the image's configuration names). It never forks per connection, never
+//! consults PAM or NSS, and never starts anything before authentication.
 
 mod connection;
 mod environment;
@@ -26,6 +27,7 @@ use russh::{Disconnect, MethodKind, MethodSet, Preferred, cipher, compression, s
 use tokio::net::{TcpListener, TcpStream};
 
 use self::connection::Connection;
+pub use self::environment::DEFAULT_PATH;
 
 /// Anybody may connect; nobody may stay without a key.
 const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(60);
@@ -39,6 +41,8 @@ pub struct Settings {
     pub authorized_keys: Vec<String>,
     /// `KEY=VALUE` lines from the image.
     pub environment: Vec<String>,
+    /// Who the image's configuration wants sessions to be, as `USER[:GROUP]`; empty: root.
+    pub user: String,
     /// Where sessions start; empty: the home directory.
     pub working_directory: String,
     /// The guest's own address, as good as loopback for forwards.
@@ -98,13 +102,27 @@ impl SshServer {
         Ok(Self { listener, config: Arc::new(config(host_key)), shared })
     }
 
+    /// The same server on another address as well.
+    ///
+    /// # Errors
+    /// [`SshServerError::Listen`].
+    pub async fn beside(&self, address: SocketAddr) -> Result<Self, SshServerError> {
+        let listener = TcpListener::bind(address).await.map_err(|source| SshServerError::Listen { address, source })?;
+        Ok(Self { listener, config: self.config.clone(), shared: self.shared.clone() })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into())
     }
 
-    /// Accepts connections for ever.
+    /// Accepts connections for ever; ended, it listens no more, and connections stay.
     pub async fn run(self) {
+        self.serve().await;
+    }
+
+    /// [`SshServer::run`], lent.
+    pub async fn serve(&self) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {

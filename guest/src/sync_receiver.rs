@@ -8,6 +8,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Gid, Uid};
+
+use crate::init::handover;
+use crate::passwd;
+use crate::syscalls::Identity;
+use crate::tree::{Links, Tree};
+
 /// Runs the receiver.
 pub fn run(arguments: &[OsString]) -> ExitCode {
     let Some(root) = parse_root(arguments) else {
@@ -20,7 +28,32 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 }
 
 fn receive(root: &Path) -> Result<(), banger_sync::receiver::ReceiverError> {
+    // What cannot be given away stays root's, and the receiver says itself what it then cannot do.
+    if let Some(user) = handover::read().seed.map(|seed| seed.user)
+        && let Err(error) = become_owner(root, &user)
+    {
+        let _ = writeln!(io::stderr(), "banger-guest sync: cannot give {} to {user}: {error}", root.display());
+    }
     banger_sync::receiver::run(root, io::stdin().lock(), io::stdout().lock())
+}
+
+/// The tree belongs to whom the image's sessions are, so that they can work in it. A fresh directory is given away; one
+/// that is somebody else's stays so. An image whose user does not exist has trees of root: its sessions say so.
+fn become_owner(root: &Path, user: &str) -> io::Result<()> {
+    let Ok(account) = passwd::look_up(user) else { return Ok(()) };
+    let Some(identity) = Identity::of(&account) else { return Ok(()) };
+    std::fs::create_dir_all(root)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(root, flags, Mode::empty())?;
+    let owner = rustix::fs::fstat(&directory)?.st_uid;
+    if owner == 0 && Tree::from_directory(directory.try_clone()?, Links::Refused)?.names()?.is_empty() {
+        let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+        rustix::fs::fchown(&directory, Some(uid), Some(gid))?;
+    } else if owner != account.uid {
+        return Ok(());
+    }
+    // The only thread: nothing of this process runs beside the receiver.
+    Ok(identity.assume()?)
 }
 
 fn parse_root(arguments: &[OsString]) -> Option<PathBuf> {

@@ -8,7 +8,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::process::{Gid, Uid};
 use tokio::io::unix::AsyncFd;
+
+use crate::passwd::Account;
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +48,44 @@ pub enum Terminal {
     Absent,
 }
 
-/// Makes the command start in a session of its own, with default signals and an ordinary OOM score.
-pub fn in_new_session(command: &mut Command, terminal: Terminal) {
+/// Whose process it becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    uid: Uid,
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl Identity {
+    /// `None` for root, which the agent is already.
+    pub fn of(account: &Account) -> Option<Self> {
+        let groups = account.groups.iter().copied().map(Gid::from_raw).collect();
+        let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+        (!account.is_root()).then_some(Self { uid, gid, groups })
+    }
+
+    /// Makes the calling thread, which must be the only one, this user's for good. Allocates nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn assume(&self) -> rustix::io::Result<()> {
+        rustix::thread::set_thread_groups(&self.groups)?;
+        rustix::thread::set_thread_res_gid(self.gid, self.gid, self.gid)?;
+        rustix::thread::set_thread_res_uid(self.uid, self.uid, self.uid)
+    }
+
+    /// Lets the user open what it was given as /dev/stdin and so on: a pipe or terminal belongs to its maker.
+    fn own_standard_streams(&self) {
+        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        for stream in streams {
+            let _ = rustix::fs::fchown(stream, Some(self.uid), None);
+        }
+    }
+}
+
+/// Makes the command start in a session of its own, with default signals and an ordinary OOM score, and as
+/// `identity` if there is one.
+pub fn in_new_session(command: &mut Command, terminal: Terminal, identity: Option<Identity>) {
     let prepare = move || {
         rustix::process::setsid()?;
         if terminal == Terminal::StandardInput {
@@ -62,6 +101,10 @@ pub fn in_new_session(command: &mut Command, terminal: Terminal) {
         let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
         if let Ok(score) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, rustix::fs::Mode::empty()) {
             let _ = rustix::io::write(&score, b"0");
+        }
+        if let Some(identity) = &identity {
+            identity.own_standard_streams();
+            identity.assume()?;
         }
         Ok(())
     };

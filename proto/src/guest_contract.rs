@@ -10,6 +10,9 @@ pub const CONTROL_PORT_NAME: &str = "banger.control";
 pub const CONTROL_VSOCK_PORT: u32 = 1024;
 /// On the kernel's command line of every guest of Firecracker: its machine knows no power-off, only a reset.
 pub const FIRECRACKER_ARGUMENT: &str = "banger.vmm=firecracker";
+/// A session whose client sets this variable is this user's, as `USER[:GROUP]`; empty: the one the image's
+/// configuration names, else root.
+pub const SESSION_USER_VARIABLE: &str = "BANGER_USER";
 /// The seed inside the initrd.
 pub const SEED_PATH: &str = "/banger/seed.pb";
 /// Modules inside the initrd, and the file listing their names in load order, one a line.

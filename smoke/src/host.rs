@@ -1,10 +1,9 @@
 //! The test host: a Debian system with systemd in QEMU, with real or emulated virtualisation inside.
 //!
 //! [`image`] builds its disk once per recipe, [`machine`] boots a throw-away overlay of it, [`reach`] gets in by ssh.
-//! [`emulator`] says which QEMU does it. The recipe itself is `smoke/host`, a few short scripts.
+//! The recipe itself is `smoke/host`, a few short scripts.
 
 pub mod accelerator;
-pub mod emulator;
 pub mod image;
 pub mod machine;
 pub mod reach;

@@ -58,6 +58,8 @@ pub struct Host {
 pub struct Report {
     /// Where it ran; none if the host did not come up.
     pub host: Option<Host>,
+    /// The scenarios that were tried once more, and which emulated kernel had panicked.
+    pub deaths: Vec<String>,
     /// In the order they ran.
     pub scenarios: Vec<Ran>,
 }

@@ -1,9 +1,7 @@
 //! One run: gather what goes in, bring up the host, run the scenarios, report. A scenario's failure stops no other.
 
+mod course;
 mod perform;
-
-use std::cell::Cell;
-use std::time::{Duration, Instant};
 
 use crate::args::{Given, Run};
 use crate::bounded;
@@ -13,15 +11,13 @@ use crate::host::{image, machine::Machine};
 use crate::layout::{Layout, empty};
 use crate::payload::{self, Parts};
 use crate::place::Place;
-use crate::report::{Host, Ran, Report};
+use crate::report::{Host, Report};
 use crate::scenario::{self, Need, Scenario, User};
 use crate::store::{self, Kind};
 use crate::ui;
 
-use perform::{STEP_LIMIT, Stand, failed};
-
-/// For all scenarios together.
-const RUN_LIMIT: Duration = Duration::from_secs(3600);
+use course::Course;
+use perform::{STEP_LIMIT, failed};
 
 /// Runs what was asked for; true if all is well.
 pub fn run(layout: &Layout, asked: &Run) -> Result<bool> {
@@ -31,15 +27,18 @@ pub fn run(layout: &Layout, asked: &Run) -> Result<bool> {
     let place = if asked.local { local(layout, &parts, &asked.owner) } else { boot(layout, &parts) };
     let report = match place {
         Ok(place) => {
-            let stand = Stand { layout, place: &place, names: parts.names(), is_remembered: Cell::new(false) };
-            let report = Report { host: Some(host(&place)), scenarios: run_all(&stand, &scenarios, &lacking) };
-            keep_journal(layout, &place);
-            report
+            let host = Some(host(&place));
+            let (parts, lacking) = (&parts, &lacking);
+            let mut course =
+                Course { layout, parts, scenarios: &scenarios, lacking, place: Some(place), deaths: Vec::new() };
+            let ran = course.run();
+            course.place.iter().for_each(|place| keep_journal(layout, place));
+            Report { host, deaths: course.deaths, scenarios: ran }
         }
         Err(error) => {
             ui::problem(&error);
             let down = |scenario| failed(layout, scenario, "the host did not come up".to_owned());
-            Report { host: None, scenarios: scenarios.iter().map(down).collect() }
+            Report { host: None, deaths: Vec::new(), scenarios: scenarios.iter().map(down).collect() }
         }
     };
     report.write(&layout.cache("report.json"))?;
@@ -99,22 +98,6 @@ fn local(layout: &Layout, parts: &Parts, owner: &str) -> Result<Place> {
 
 fn needs_of(scenarios: &[Scenario]) -> Vec<Need> {
     scenarios.iter().flat_map(|scenario| scenario.needs.iter().copied()).collect()
-}
-
-fn run_all(stand: &Stand<'_>, scenarios: &[Scenario], lacking: &[(Need, String)]) -> Vec<Ran> {
-    let layout = stand.layout;
-    let deadline = Instant::now() + RUN_LIMIT;
-    let one = |scenario: &Scenario| {
-        let lack = lacking.iter().find(|(need, _)| scenario.needs.contains(need));
-        let ran = match lack {
-            Some((_, reason)) => failed(layout, scenario, reason.clone()),
-            None if Instant::now() > deadline => failed(layout, scenario, "the whole run took too long".to_owned()),
-            None => stand.perform(scenario).unwrap_or_else(|error| failed(layout, scenario, error.to_string())),
-        };
-        ui::ran(&ran);
-        ran
-    };
-    scenarios.iter().map(one).collect()
 }
 
 fn host(place: &Place) -> Host {

@@ -3,6 +3,7 @@
 
 pub mod boot;
 mod by_hand;
+pub mod first_output;
 pub mod image;
 pub mod latency;
 mod sshd;

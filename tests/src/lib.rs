@@ -11,6 +11,8 @@
 pub mod account;
 pub mod artifacts;
 pub mod bench;
+pub mod busybox;
+pub mod distributions;
 pub mod env;
 pub mod processes;
 pub mod programs;

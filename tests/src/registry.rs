@@ -97,6 +97,14 @@ impl Registry {
 /// # Panics
 /// If a tool fails.
 pub fn write_layout(layout: &Path, tar: &Path, config: &Value) {
+    write_layers(layout, &[tar], config);
+}
+
+/// Several of them, the lowest first.
+///
+/// # Panics
+/// If a tool fails.
+pub fn write_layers(layout: &Path, tars: &[&Path], config: &Value) {
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("our own directory");
     let shell = |script: &str, argument: &Path| {
@@ -105,9 +113,6 @@ pub fn write_layout(layout: &Path, tar: &Path, config: &Value) {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
     let digest = |path: &Path| shell("sha256sum \"$1\" | cut -d' ' -f1", path);
-    let diff_id = digest(tar);
-    let packed = layout.join("layer");
-    shell(&format!("gzip -nc6 \"$1\" >'{}'", packed.display()), tar);
     let store = |path: &Path| {
         let (hex, size) = (digest(path), std::fs::metadata(path).expect("just written").len());
         std::fs::rename(path, blobs.join(&hex)).expect("our own directory");
@@ -118,12 +123,20 @@ pub fn write_layout(layout: &Path, tar: &Path, config: &Value) {
         std::fs::write(&path, value.to_string()).expect("our own directory");
         path
     };
-    let (layer, layer_size) = store(&packed);
+    let (mut diff_ids, mut layers) = (Vec::new(), Vec::new());
+    for tar in tars {
+        diff_ids.push(format!("sha256:{}", digest(tar)));
+        let packed = layout.join("layer");
+        shell(&format!("gzip -nc1 \"$1\" >'{}'", packed.display()), tar);
+        let (digest, size) = store(&packed);
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        layers.push(json!({ "mediaType": kind, "digest": digest, "size": size }));
+    }
     let (config, config_size) = store(&text(
         "config",
         json!({
             "architecture": "amd64", "os": "linux", "config": config,
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
         }),
     ));
     let (manifest, manifest_size) = store(&text(
@@ -132,7 +145,7 @@ pub fn write_layout(layout: &Path, tar: &Path, config: &Value) {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": config_size },
-            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": layer, "size": layer_size }],
+            "layers": layers,
         }),
     ));
     text(

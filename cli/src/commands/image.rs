@@ -6,6 +6,7 @@ mod credential;
 pub mod delete;
 pub mod export;
 pub mod list;
+pub mod promote;
 pub mod pull;
 pub mod register;
 pub mod show;
@@ -32,6 +33,7 @@ pub enum ImageCommand {
     Pull(pull::PullArgs),
     Build(build::BuildArgs),
     Register(register::RegisterArgs),
+    Promote(promote::PromoteArgs),
     Export(export::ExportArgs),
     Delete(delete::DeleteArgs),
     #[command(subcommand)]
@@ -49,6 +51,7 @@ pub async fn run(context: &Context, command: ImageCommand) -> CommandResult {
         ImageCommand::Pull(args) => pull::run(context, args).await,
         ImageCommand::Build(args) => build::run(context, args).await,
         ImageCommand::Register(args) => register::run(context, args).await,
+        ImageCommand::Promote(args) => promote::run(context, args).await,
         ImageCommand::Export(args) => export::run(context, args).await,
         ImageCommand::Delete(args) => delete::run(context, args).await,
         ImageCommand::Cache(command) => cache::run(context, command).await,

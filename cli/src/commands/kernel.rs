@@ -1,6 +1,7 @@
 //! `banger kernel …`: lists and dispatches.
 
 pub mod delete;
+pub mod files;
 pub mod import;
 pub mod list;
 pub mod pull;

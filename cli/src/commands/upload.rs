@@ -57,6 +57,7 @@ pub fn list(files: ImageFiles, path: &Path) -> Result<Vec<Sent>, CliError> {
         ImageFiles::DockerArchive => Some("archive.tar"),
         ImageFiles::Rootfs => Some("rootfs.ext4"),
         ImageFiles::Bundle => Some("bundle"),
+        ImageFiles::RootfsInPlace => return Ok(Vec::new()),
         ImageFiles::OciLayout | ImageFiles::Unspecified => None,
     };
     if let Some(name) = alone {

@@ -20,6 +20,8 @@ pub struct Attach {
     pub terminal: Terminal,
     /// A shell, not a command.
     pub interactive: bool,
+    /// Whose it is in the guest; empty: whom the image names, else root's.
+    pub user: String,
 }
 
 /// Runs it; `command` is the string for the remote shell, `None` a login shell.
@@ -47,7 +49,7 @@ pub async fn attach(
         Ok((vm, connection))
     };
     let (vm, connection) = interrupts.guard("connecting to the VM", finding).await?;
-    let request = Request { command: command(&vm), terminal: wanted.terminal };
+    let request = Request { command: command(&vm), terminal: wanted.terminal, user: wanted.user };
     let end = session::run(&connection, &request, &context.ui, interrupts).await;
     connection.close().await;
     let end = end?;

@@ -20,6 +20,8 @@ pub struct Plan {
     pub command: Vec<String>,
     /// For command or shell.
     pub terminal: Terminal,
+    /// Whose command or shell; empty: whom the image names, else root's.
+    pub user: String,
     /// What becomes of the VM.
     pub ending: Ending,
     /// Work done in the guest goes with it.

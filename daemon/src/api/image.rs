@@ -1,14 +1,15 @@
 //! Images over gRPC.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use banger_proto::failure::{Classified, Failure, Kind};
 use banger_proto::names::{ImageName, VmName};
 use banger_proto::v1::image_service_server::ImageService;
 use banger_proto::v1::{
     BuildImageRequest, DeleteImageRequest, ExportImageRequest, ExportImageResponse, GetImageRequest, Image,
-    ImportImageRequest, ListImagesRequest, ListImagesResponse, PruneImageCacheRequest, PruneImageCacheResponse,
-    PullImageRequest, import_image_request,
+    ImportImageRequest, ListImagesRequest, ListImagesResponse, PromoteImageRequest, PruneImageCacheRequest,
+    PruneImageCacheResponse, PullImageRequest, import_image_request,
 };
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +21,7 @@ use crate::image::{AvailableImage, ContainerSource, ImageArtifacts, Refresh};
 use crate::oci::cache::Prune;
 use crate::oci::registry::Credential;
 use crate::operation::{Description, WhenUnattended};
+use crate::vm::record::BootSource;
 
 mod container;
 mod export;
@@ -55,6 +57,7 @@ impl ImageService for Api {
     type PullStream = Events;
     type ImportStream = Events;
     type BuildStream = Events;
+    type PromoteStream = Events;
     type ExportStream = BoxStream<'static, Result<ExportImageResponse, Status>>;
 
     async fn pull(&self, request: Request<PullImageRequest>) -> Result<Response<Events>, Status> {
@@ -109,6 +112,17 @@ impl ImageService for Api {
         })))
     }
 
+    async fn promote(&self, request: Request<PromoteImageRequest>) -> Result<Response<Events>, Status> {
+        let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        let description =
+            Description { kind: "image.promote", subject: name.to_string(), when_unattended: WhenUnattended::Cancel };
+        let stores = self.stores.clone();
+        Ok(stream(self.operations().begin(description, move |reporter| async move {
+            let image = stores.images.promote(&name, &reporter).await;
+            image.map(|image| image.id.to_string()).map_err(|error| Failure::from_error(&error))
+        })))
+    }
+
     async fn export(&self, request: Request<ExportImageRequest>) -> Result<Response<Self::ExportStream>, Status> {
         let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
         let Some(image) = self.stores.images.get(&name) else { return Err(refuse(&ImageError::NotFound { name })) };
@@ -123,13 +137,21 @@ impl ImageService for Api {
         let blobs = self.stores.images.blobs().clone();
         let pruned = tokio::task::spawn_blocking(move || blobs.prune(prune)).await.expect("pruning does not panic");
         let pruned = pruned.map_err(|error| refuse(&error))?;
-        Ok(Response::new(PruneImageCacheResponse { blobs: pruned.blobs, bytes: pruned.bytes }))
+        let stores = &self.stores;
+        let old = self.vms().while_nothing_comes_into_use(|used| stores.prune_old_builds(used, prune)).await;
+        Ok(Response::new(PruneImageCacheResponse {
+            blobs: pruned.blobs,
+            bytes: pruned.bytes,
+            old_builds: old.builds,
+            old_build_bytes: old.bytes,
+        }))
     }
 
     async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
         let request = request.into_inner();
         let present = self.stores.images.list();
-        let mut images: Vec<Image> = present.iter().map(render).collect();
+        let used = self.vms().boot_sources();
+        let mut images: Vec<Image> = present.iter().map(|image| render(image, &used)).collect();
         if request.include_available {
             let absent = |available: &AvailableImage| present.iter().all(|image| image.name != available.name);
             images.extend(self.stores.images.available().into_iter().filter(absent).map(render_available));
@@ -149,7 +171,7 @@ impl ImageService for Api {
     async fn get(&self, request: Request<GetImageRequest>) -> Result<Response<Image>, Status> {
         let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
         match self.stores.images.get(&name) {
-            Some(image) => Ok(Response::new(render(&image))),
+            Some(image) => Ok(Response::new(render(&image, &self.vms().boot_sources()))),
             None => Err(refuse(&ImageError::NotFound { name })),
         }
     }
@@ -157,7 +179,7 @@ impl ImageService for Api {
     async fn delete(&self, request: Request<DeleteImageRequest>) -> Result<Response<Image>, Status> {
         let name: ImageName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
         match self.vms().unless_image_used(&name, self.stores.images.delete(&name)).await {
-            Ok(deleted) => Ok(Response::new(render(&deleted.map_err(|error| refuse(&error))?))),
+            Ok(deleted) => Ok(Response::new(render(&deleted.map_err(|error| refuse(&error))?, &[]))),
             Err(users) => Err(refuse(&ImageError::InUse { name, users })),
         }
     }
@@ -192,7 +214,8 @@ fn refresh(asked: bool) -> Refresh {
     if asked { Refresh::Always } else { Refresh::IfAbsent }
 }
 
-fn render(image: &ImageArtifacts) -> Image {
+fn render(image: &ImageArtifacts, used: &[Arc<BootSource>]) -> Image {
+    let vm_count = used.iter().filter(|boot| boot.rootfs == image.rootfs).count();
     Image {
         id: image.id.to_string(),
         name: image.name.to_string(),
@@ -210,6 +233,9 @@ fn render(image: &ImageArtifacts) -> Image {
         environment: image.environment.clone(),
         working_directory: image.working_directory.clone(),
         user: image.user.clone(),
+        shared_bytes: image.shared_bytes(),
+        in_place: image.in_place.is_some(),
+        vm_count: u32::try_from(vm_count).unwrap_or(u32::MAX),
     }
 }
 

@@ -23,13 +23,16 @@ enum KernelError {
     NotFound { name: KernelName },
     #[error("the kernel {:?} is used by the VMs {}", name.as_str(), super::names(users))]
     InUse { name: KernelName, users: Vec<VmName> },
+    /// One of the catalog could be had again.
+    #[error("the kernel {:?} is the only one that these images boot with: {}", name.as_str(), images.join(", "))]
+    Needed { name: KernelName, images: Vec<String> },
 }
 
 impl Classified for KernelError {
     fn kind(&self) -> Kind {
         match self {
             Self::NotFound { .. } => Kind::NotFound,
-            Self::InUse { .. } => Kind::Conflict,
+            Self::InUse { .. } | Self::Needed { .. } => Kind::Conflict,
         }
     }
 
@@ -37,6 +40,7 @@ impl Classified for KernelError {
         match self {
             Self::NotFound { .. } => vec!["Run `banger kernel list` to see what is there.".into()],
             Self::InUse { users, .. } => vec![format!("Run `banger vm delete {}` first.", super::words(users))],
+            Self::Needed { images, .. } => vec![format!("Run `banger image delete {}` first.", images[0])],
         }
     }
 }
@@ -92,6 +96,17 @@ impl KernelService for Api {
 
     async fn delete(&self, request: Request<DeleteKernelRequest>) -> Result<Response<Kernel>, Status> {
         let name: KernelName = parse::name(&request.into_inner().name).map_err(|error| refuse(&error))?;
+        let images: Vec<String> = self
+            .stores
+            .images
+            .list()
+            .into_iter()
+            .filter(|image| image.kernel == name && !self.stores.kernels.in_catalog(&name))
+            .map(|image| image.name.to_string())
+            .collect();
+        if self.stores.kernels.get(&name).is_some() && !images.is_empty() {
+            return Err(refuse(&KernelError::Needed { name, images }));
+        }
         match self.vms().unless_kernel_used(&name, self.stores.kernels.delete(&name)).await {
             Ok(deleted) => Ok(Response::new(render(&deleted.map_err(|error| refuse(&error))?))),
             Err(users) => Err(refuse(&KernelError::InUse { name, users })),

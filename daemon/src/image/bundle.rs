@@ -52,20 +52,31 @@ fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleErro
     move |source| BundleError::File { action, path, source }
 }
 
-/// Writes the image in `directory` as a bundle.
+/// Writes the image described in `directory` as a bundle.
 ///
 /// # Errors
 /// If a file cannot be read or `out` not written.
-pub(super) fn write(directory: &Path, out: impl Write) -> Result<(), BundleError> {
+pub(super) fn write(directory: &Path, rootfs: &Path, out: impl Write) -> Result<(), BundleError> {
     let failed = |source| BundleError::File { action: "write", path: PathBuf::from("the bundle"), source };
+    let path = directory.join(MANIFEST);
+    let manifest = std::fs::read(&path).map_err(on("open", &path))?;
+    let mut manifest: Manifest = serde_json::from_slice(&manifest).map_err(BundleError::Manifest)?;
+    // Elsewhere there is no such file.
+    manifest.in_place = None;
+    let manifest = serde_json::to_vec_pretty(&manifest).map_err(BundleError::Manifest)?;
     let packed = zstd::Encoder::new(out, LEVEL).map_err(failed)?;
     let mut tar = tar::Builder::new(packed);
     tar.mode(tar::HeaderMode::Deterministic);
-    for name in [MANIFEST, ROOTFS] {
-        let path = directory.join(name);
-        let mut file = File::open(&path).map_err(on("open", &path))?;
-        tar.append_file(name, &mut file).map_err(failed)?;
-    }
+    let mut header = tar::Header::new_gnu();
+    header.set_size(manifest.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    tar.append_data(&mut header, MANIFEST, manifest.as_slice()).map_err(failed)?;
+    let mut file = File::open(rootfs).map_err(on("open", rootfs))?;
+    tar.append_file(ROOTFS, &mut file).map_err(failed)?;
     tar.into_inner().and_then(zstd::Encoder::finish).map_err(failed)?.flush().map_err(failed)
 }
 

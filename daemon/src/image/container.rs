@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::inspect::Inspected;
 use super::{ImageArtifacts, ImagePullError, ImageStore, Manifest, ROOTFS, Refresh, artifacts, hex};
 use crate::artifact::ext4::{Ext4Error, Ext4Writer, Found, Journal, Shape};
-use crate::artifact::shelf::Shelved;
+use crate::artifact::shelf::{Shelved, Staged};
 use crate::oci::flatten::{FlattenError, Flattener, Limits};
 use crate::oci::layer::{LayerError, StoredLayer, with_layer};
 use crate::oci::manifest::Platform;
@@ -163,47 +163,87 @@ impl ImageStore {
                 return Ok(found);
             }
         }
-        let staged = self.shelf.stage(&lock).map_err(|source| ImagePullError::Store { name: name.clone(), source })?;
-        let identity = identity(&[name.as_str(), incoming.digest.hex()], options.size_bytes);
-        let shape = shape(&incoming, options.size_bytes);
-        let (source, digest) = (incoming.source.clone(), incoming.digest.to_string());
-        let configuration = incoming.configuration.clone();
+        let store = |source| ImagePullError::Store { name: name.clone(), source };
+        let staged = self.shelf.stage(&lock).map_err(store)?;
+        let content = content(&incoming, options.size_bytes);
+        let id = identity(&[name.as_str(), incoming.digest.hex()], options.size_bytes);
+        let described = Manifest {
+            source: incoming.source.clone(),
+            environment: incoming.configuration.environment.clone(),
+            working_directory: incoming.configuration.working_directory.clone(),
+            user: incoming.configuration.user.clone(),
+            content: Some(content.clone()),
+            ..Manifest::unconfigured(&name, id, incoming.digest.to_string(), &options.kernel)
+        };
+        let (staged, manifest) = match self.same_content(&content, options.refresh, &staged) {
+            Some(same) => {
+                reporter.stage("image", format!("the image {} has the same content: sharing its blocks", same.name));
+                let manifest = Manifest {
+                    init_path: same.init_path,
+                    init: same.init,
+                    has_sshd: same.has_sshd,
+                    os_pretty_name: same.os_pretty_name,
+                    size_bytes: same.size_bytes,
+                    ..described
+                };
+                (staged, manifest)
+            }
+            None => {
+                let shape = shape(&content, options.size_bytes);
+                let (staged, flattened) = self
+                    .flatten(incoming, shape, staged, reporter)
+                    .await
+                    .map_err(|failed| failed.of(&name, reporter))?;
+                if !flattened.dropped.is_empty() {
+                    let names = flattened.dropped.join(", ");
+                    reporter.warning(format!("left out extended attributes that Linux does not store: {names}"));
+                }
+                let manifest = Manifest {
+                    init_path: flattened.inspected.init_path,
+                    init: flattened.inspected.init,
+                    has_sshd: flattened.inspected.has_sshd,
+                    os_pretty_name: flattened.inspected.os_pretty_name,
+                    size_bytes: flattened.size_bytes,
+                    ..described
+                };
+                (staged, manifest)
+            }
+        };
+        let directory = self.shelf.publish(staged, &manifest).map_err(store)?;
+        artifacts(Shelved { directory, manifest }).ok_or(ImagePullError::Cancelled { name })
+    }
+
+    /// An image of the same bytes, if there is one whose blocks the staged root filesystem now shares.
+    fn same_content(&self, content: &str, refresh: Refresh, staged: &Staged) -> Option<Manifest> {
+        if refresh == Refresh::Always {
+            return None;
+        }
+        let all = self.shelf.all::<Manifest>().ok()?;
+        let same = all.into_iter().find(|it| it.manifest.content.as_deref() == Some(content))?;
+        let path = staged.path().join(ROOTFS);
+        let from = File::open(same.directory.join(ROOTFS)).ok()?;
+        let to = File::options().write(true).create_new(true).open(&path).ok()?;
+        if crate::artifact::copy::reflink(&from, &to).is_ok_and(|shared| shared) {
+            return Some(same.manifest);
+        }
+        // What is begun would be in the way of the writer.
+        let _ = std::fs::remove_file(&path);
+        None
+    }
+
+    async fn flatten(
+        &self,
+        incoming: Incoming,
+        shape: Shape,
+        staged: Staged,
+        reporter: &Reporter,
+    ) -> Result<(Staged, Flattened), Failed> {
         let rootfs = staged.path().join(ROOTFS);
         let blobs = self.blobs.clone();
         let damaged = move |layer: &StoredLayer| blobs.evict(&layer.file);
-        // The staged directory moves along, so that it is removed after the last write even if nobody waits.
         let work = Work { rootfs, shape, count: incoming.configuration.diff_ids.len(), reporter: reporter.clone() };
-        let (staged, flattened) = flatten(incoming, work, staged, damaged).await.map_err(|error| match error {
-            Failed::Fetch(PullError::Cancelled) => ImagePullError::Cancelled { name: name.clone() },
-            Failed::Fetch(source) => fetch(source),
-            Failed::Flatten(_) if reporter.cancellation().is_cancelled() => {
-                ImagePullError::Cancelled { name: name.clone() }
-            }
-            Failed::Flatten(source) => ImagePullError::Flatten { name: name.clone(), source },
-        })?;
-        if !flattened.dropped.is_empty() {
-            let names = flattened.dropped.join(", ");
-            reporter.warning(format!("left out extended attributes that Linux does not store: {names}"));
-        }
-        let manifest = Manifest {
-            name: name.to_string(),
-            id: identity,
-            init_path: flattened.inspected.init_path,
-            init: flattened.inspected.init,
-            has_sshd: flattened.inspected.has_sshd,
-            kernel: options.kernel.to_string(),
-            source,
-            digest,
-            os_pretty_name: flattened.inspected.os_pretty_name,
-            size_bytes: flattened.size_bytes,
-            created_unix_ms: crate::artifact::unix_ms(),
-            environment: configuration.environment,
-            working_directory: configuration.working_directory,
-            user: configuration.user,
-        };
-        let store = |source| ImagePullError::Store { name: name.clone(), source };
-        let directory = self.shelf.publish(staged, &manifest).map_err(store)?;
-        artifacts(Shelved { directory, manifest }).ok_or(ImagePullError::Cancelled { name })
+        // The staged directory moves along, so that it is removed after the last write even if nobody waits.
+        flatten(incoming, work, staged, damaged).await
     }
 
     async fn open_source(
@@ -252,8 +292,11 @@ fn identity(words: &[&str], size_bytes: u64) -> String {
 }
 
 /// Whatever the image is called here, the same content gives the same bytes.
-fn shape(incoming: &Incoming, size_bytes: u64) -> Shape {
-    let content = identity(&[incoming.digest.hex()], size_bytes);
+fn content(incoming: &Incoming, size_bytes: u64) -> String {
+    identity(&[incoming.digest.hex()], size_bytes)
+}
+
+fn shape(content: &str, size_bytes: u64) -> Shape {
     let mut uuid = [0u8; 16];
     uuid.copy_from_slice(&Sha256::digest(content.as_bytes())[..16]);
     let (minimum_bytes, spare_bytes) =
@@ -271,6 +314,18 @@ struct Work {
 enum Failed {
     Fetch(PullError),
     Flatten(FlattenImageError),
+}
+
+impl Failed {
+    fn of(self, name: &ImageName, reporter: &Reporter) -> ImagePullError {
+        let name = name.clone();
+        match self {
+            Self::Fetch(PullError::Cancelled) => ImagePullError::Cancelled { name },
+            Self::Fetch(source) => ImagePullError::Fetch { name, source },
+            Self::Flatten(_) if reporter.cancellation().is_cancelled() => ImagePullError::Cancelled { name },
+            Self::Flatten(source) => ImagePullError::Flatten { name, source },
+        }
+    }
 }
 
 /// Downloads and flattens at once; `keep` lives until the last write.

@@ -14,10 +14,11 @@ use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    BundleError, ContainerOptions, ContainerSource, ImageArtifacts, ImagePullError, ImageStore, Manifest, ROOTFS,
-    Refresh, artifacts, bundle, hex,
+    BundleError, ContainerOptions, ContainerSource, ImageArtifacts, ImagePullError, ImageStore, InPlace, Manifest,
+    ROOTFS, Refresh, artifacts, bundle, hex,
 };
 use crate::artifact::shelf::{BuildLock, LockError, ShelfError, Shelved, Staged};
+use crate::artifact::stamp::{FileStamp, StampError};
 use crate::artifact::{caused_by_full_disk, disk_full_hint};
 use crate::catalog::ImageRecipe;
 use crate::oci::manifest::Platform;
@@ -33,8 +34,8 @@ const REPORT_EVERY: u64 = 8 << 20;
 pub struct Registered {
     /// Name in the store.
     pub name: ImageName,
-    /// The file; it becomes part of the store.
-    pub rootfs: PathBuf,
+    /// The file.
+    pub rootfs: RootfsFile,
     /// The kernel it boots with.
     pub kernel: KernelName,
     /// Program to run as PID 1, if it has one.
@@ -45,6 +46,15 @@ pub struct Registered {
     pub described: String,
     /// Whether an image of that name is superseded.
     pub refresh: Refresh,
+}
+
+/// What becomes of a user's root filesystem.
+#[derive(Debug, Clone)]
+pub enum RootfsFile {
+    /// It moves into the store.
+    Taken(PathBuf),
+    /// It stays where it is, and the user's.
+    InPlace(PathBuf),
 }
 
 /// Why a file did not become an image.
@@ -64,6 +74,20 @@ pub enum RegisterError {
         /// The cause.
         source: BundleError,
     },
+    /// It was to stay where this daemon cannot boot from.
+    #[error("the image {name} cannot be used in place: this daemon boots from its own directory only")]
+    InPlace {
+        /// The name.
+        name: ImageName,
+    },
+    /// The file that was to stay where it is cannot be used there.
+    #[error("cannot register the image {name}")]
+    Stamp {
+        /// The name.
+        name: ImageName,
+        /// The cause.
+        source: StampError,
+    },
     /// It never got its turn.
     #[error("the image was not stored")]
     Lock(#[source] LockError),
@@ -81,7 +105,8 @@ impl Classified for RegisterError {
     fn kind(&self) -> Kind {
         match self {
             Self::Exists { .. } => Kind::Conflict,
-            Self::File { source: BundleError::Contents { .. }, .. } => Kind::Refused,
+            Self::InPlace { .. } | Self::File { source: BundleError::Contents { .. }, .. } => Kind::Refused,
+            Self::Stamp { source, .. } => source.kind(),
             Self::Lock(LockError::Cancelled { .. }) => Kind::Cancelled,
             Self::File { .. } | Self::Lock(_) | Self::Store { .. } if caused_by_full_disk(self) => Kind::HostNotReady,
             Self::File { .. } | Self::Lock(_) | Self::Store { .. } => Kind::Failed,
@@ -93,7 +118,9 @@ impl Classified for RegisterError {
             Self::Exists { name } => {
                 vec![format!("Choose another name with `--name`, or remove it with `banger image delete {name}`.")]
             }
-            Self::File { .. } | Self::Lock(_) | Self::Store { .. } => disk_full_hint(self),
+            Self::InPlace { .. } => vec!["Leave out `--in-place`: the file is copied then.".to_owned()],
+            Self::Stamp { source: StampError::Changed { .. }, .. } => vec!["Let nobody write to it.".to_owned()],
+            Self::File { .. } | Self::Stamp { .. } | Self::Lock(_) | Self::Store { .. } => disk_full_hint(self),
         }
     }
 }
@@ -111,10 +138,21 @@ impl ImageStore {
             return Err(RegisterError::Exists { name });
         }
         let staged = self.shelf.stage(&lock).map_err(store)?;
-        let rootfs = staged.path().join(ROOTFS);
-        std::fs::rename(&registered.rootfs, &rootfs)
-            .map_err(ShelfError::on("move", &registered.rootfs))
-            .map_err(store)?;
+        let (rootfs, in_place) = match registered.rootfs {
+            RootfsFile::Taken(path) => {
+                let rootfs = staged.path().join(ROOTFS);
+                std::fs::rename(&path, &rootfs).map_err(ShelfError::on("move", &path)).map_err(store)?;
+                (rootfs, None)
+            }
+            RootfsFile::InPlace(_) if self.in_place == InPlace::Refused => {
+                return Err(RegisterError::InPlace { name });
+            }
+            RootfsFile::InPlace(path) => {
+                let stamp = FileStamp::observe(&path);
+                let stamp = stamp.map_err(|source| RegisterError::Stamp { name: name.clone(), source })?;
+                (stamp.path.clone(), Some(stamp))
+            }
+        };
         reporter.stage("image", format!("checking {}", registered.described));
         let checked = tokio::task::spawn_blocking(move || {
             bundle::superblock(&rootfs).and_then(|size| Ok((size, digest(&rootfs)?)))
@@ -123,21 +161,18 @@ impl ImageStore {
             .await
             .expect("checking a file does not panic")
             .map_err(|source| RegisterError::File { name: name.clone(), source })?;
+        if let Some(stamp) = &in_place {
+            stamp.verify().map_err(|source| RegisterError::Stamp { name: name.clone(), source })?;
+        }
+        let id = hex(&Sha256::digest(format!("registered\0{name}\0{digest}")));
         let manifest = Manifest {
-            name: name.to_string(),
-            id: hex(&Sha256::digest(format!("registered\0{name}\0{digest}"))),
             init: if registered.init_path.is_some() { "other" } else { "none" }.to_owned(),
             init_path: registered.init_path,
             has_sshd: registered.has_sshd,
-            kernel: registered.kernel.to_string(),
             source: registered.described,
-            digest: format!("sha256:{digest}"),
-            os_pretty_name: String::new(),
             size_bytes,
-            created_unix_ms: crate::artifact::unix_ms(),
-            environment: Vec::new(),
-            working_directory: String::new(),
-            user: String::new(),
+            in_place,
+            ..Manifest::unconfigured(&name, id, format!("sha256:{digest}"), &registered.kernel)
         };
         let directory = self.shelf.publish(staged, &manifest).map_err(store)?;
         artifacts(Shelved { directory, manifest }).ok_or(RegisterError::Exists { name })
@@ -171,7 +206,7 @@ impl ImageStore {
     /// # Errors
     /// If its files cannot be read or `out` not written.
     pub fn export(image: &ImageArtifacts, out: impl std::io::Write) -> Result<(), BundleError> {
-        bundle::write(image.rootfs.parent().unwrap_or(Path::new("")), out)
+        bundle::write(&image.directory, &image.rootfs, out)
     }
 
     /// A catalog entry that is a container image.
@@ -232,6 +267,8 @@ impl ImageStore {
         from: Option<(&str, &KernelName)>,
     ) -> Result<Option<ImageArtifacts>, ShelfError> {
         manifest.name = name.to_string();
+        // Whoever made the bundle has no say about this host's files, nor about what other bytes equal its own.
+        (manifest.in_place, manifest.content) = (None, None);
         manifest.created_unix_ms = crate::artifact::unix_ms();
         if let Some((url, kernel)) = from {
             manifest.source = url.to_owned();

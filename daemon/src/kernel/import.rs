@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::KernelName;
 
+use super::initrd;
 use super::package::{self, PackageError};
 use super::{FILES, KernelArtifacts, KernelStore, Manifest, Refresh, artifacts};
 use crate::artifact::shelf::{LockError, ShelfError, Shelved};
@@ -16,9 +17,9 @@ use crate::reporter::Reporter;
 pub struct ImportedKernel {
     /// Name in the store.
     pub name: KernelName,
-    /// `uname -r` of it.
+    /// `uname -r` of it; empty to take it from the initrd.
     pub release: String,
-    /// Directory with `kernel` and perhaps `modules`.
+    /// Directory with `kernel` and perhaps `modules`, or `initrd` to take them from.
     pub files: PathBuf,
     /// What the user called the file.
     pub described: String,
@@ -82,11 +83,20 @@ impl Classified for KernelImportError {
             }
             Self::Release { .. } => vec!["Give it as `uname -r` says it, with `--release`.".to_owned()],
             Self::Convert { source: PackageError::Modules { .. }, .. } => {
-                vec!["Give the modules of the kernel with `--modules DIR`, after `depmod`.".to_owned()]
+                vec![
+                    "Give the modules of the kernel with `--modules DIR`, after `depmod`, or `--initrd FILE`."
+                        .to_owned(),
+                ]
             }
             Self::Lock(_) | Self::Convert { .. } | Self::Store { .. } => disk_full_hint(self),
         }
     }
+}
+
+/// What `uname -r` can say, which also is the name of a directory.
+pub(super) fn is_release(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
+    !text.is_empty() && text.len() <= 64 && !text.starts_with('.') && text.bytes().all(plain)
 }
 
 impl KernelStore {
@@ -100,8 +110,8 @@ impl KernelStore {
         reporter: &Reporter,
     ) -> Result<KernelArtifacts, KernelImportError> {
         let ImportedKernel { name, release, files, described, refresh } = imported;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
-        if release.is_empty() || release.len() > 64 || release.starts_with('.') || !release.bytes().all(plain) {
+        let from_initrd = !files.join(package::MODULES).is_dir() && files.join(initrd::FILE).is_file();
+        if !is_release(&release) && !(from_initrd && release.is_empty()) {
             return Err(KernelImportError::Release { release });
         }
         let store = |source| KernelImportError::Store { name: name.clone(), source };
@@ -111,14 +121,17 @@ impl KernelStore {
         }
         let staged = self.shelf.stage(&lock).map_err(store)?;
         reporter.stage("convert", format!("preparing the kernel {name}"));
-        let version = release.clone();
         let (staged, converted) = tokio::task::spawn_blocking(move || {
-            let converted = package::convert_files(&files, &version, staged.path());
+            let converted = if from_initrd { initrd::take_modules(&files, &release) } else { Ok(release) };
+            let converted = converted.map_err(|source| PackageError::Initrd { source }).and_then(|release| {
+                package::convert_files(&files, &release, staged.path())?;
+                Ok(release)
+            });
             (staged, converted)
         })
         .await
         .expect("the conversion does not panic");
-        converted.map_err(|source| KernelImportError::Convert { name: name.clone(), source })?;
+        let release = converted.map_err(|source| KernelImportError::Convert { name: name.clone(), source })?;
         let manifest = Manifest {
             name: name.to_string(),
             release,

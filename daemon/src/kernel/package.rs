@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::bzimage::{BzImageError, extract_vmlinux};
 use super::cpio::CpioWriter;
+use super::initrd::InitrdError;
 use super::modules::{ModulesError, plan_modules};
 use crate::artifact::ext4::{Content, Ext4Error, Ext4Writer, Journal, Metadata, Shape};
 
@@ -20,6 +21,8 @@ pub(super) const FETCH: &str = include_str!("fetch.sh");
 pub(super) const VMLINUX: &str = "vmlinux";
 /// newc archive with /modules.
 pub(super) const MODULES_CPIO: &str = "modules.cpio";
+/// Where the modules of a user's kernel are.
+pub(super) const MODULES: &str = "modules";
 /// Filesystem with the content of /lib/modules/<release>.
 pub(super) const MODULES_EXT4: &str = "modules.ext4";
 
@@ -57,6 +60,12 @@ pub enum PackageError {
         release: String,
         /// The cause.
         source: ModulesError,
+    },
+    /// The initrd that came with it gave no modules.
+    #[error("cannot take the kernel's modules from its initrd")]
+    Initrd {
+        /// The cause.
+        source: InitrdError,
     },
     /// A module cannot be decompressed.
     #[error("the module {path} has an unknown compression", path = path.display())]
@@ -106,7 +115,7 @@ pub(super) fn convert_files(tree: &Path, release: &str, out: &Path) -> Result<()
         let vmlinux = extract_vmlinux(&bytes).map_err(|source| PackageError::BzImage { path: image, source })?;
         write(&out.join(VMLINUX), &vmlinux)?;
     }
-    let modules = tree.join("modules");
+    let modules = tree.join(MODULES);
     if !modules.is_dir() {
         // Everything is built in, says whoever built it.
         fs::create_dir(&modules).map_err(file_error("create", &modules))?;

@@ -27,6 +27,7 @@ use crate::reporter::Reporter;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const DOWNLOADS_AT_ONCE: usize = 4;
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Who somebody is for one registry. Kept for one request, never written anywhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -89,6 +90,14 @@ pub enum PullError {
         path: std::path::PathBuf,
         /// The cause.
         source: std::io::Error,
+    },
+    /// Its certificate is signed by nobody who is trusted here, or is for another name.
+    #[error("the registry {registry} shows a certificate that is not trusted here")]
+    Untrusted {
+        /// Host and port.
+        registry: String,
+        /// The cause.
+        source: rustls::Error,
     },
     /// The manifest or configuration.
     #[error("the image {reference} cannot be used")]
@@ -155,7 +164,7 @@ pub enum PullError {
 impl Classified for PullError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Denied { .. } | Self::Digest { .. } | Self::Length { .. } => Kind::Refused,
+            Self::Denied { .. } | Self::Untrusted { .. } | Self::Digest { .. } | Self::Length { .. } => Kind::Refused,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Authority { .. } => Kind::HostNotReady,
             Self::Cancelled => Kind::Cancelled,
@@ -179,6 +188,11 @@ impl Classified for PullError {
             Self::Reach { registry, .. } => vec![format!(
                 "Check it with `curl -I https://{registry}/v2/`; a registry without TLS is named in registries.toml."
             )],
+            Self::Untrusted { registry, .. } => vec![format!(
+                "If it is yours, name its certificate authority in registries.toml: `[registry.\"{registry}\"]`, \
+                 `ca = \"/path/to/ca.pem\"`."
+            )],
+            Self::Authority { .. } => vec!["Correct `ca` in registries.toml: it names a PEM file.".to_owned()],
             Self::Interrupted { .. } => {
                 vec!["Run `banger image pull` again: it goes on where the download broke off.".to_owned()]
             }
@@ -312,6 +326,9 @@ fn client(host: &str, reference: &Reference, settings: &Settings) -> Result<Clie
     if let Some(path) = settings.ca(host) {
         let authority = |source| PullError::Authority { registry: host.to_owned(), path: path.to_owned(), source };
         let data = std::fs::read(path).map_err(authority)?;
+        if !data.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE) {
+            return Err(authority(std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds no PEM certificate")));
+        }
         extra_root_certificates.push(Certificate { encoding: CertificateEncoding::Pem, data });
     }
     let protocol = if settings.is_plain(host) {
@@ -356,7 +373,25 @@ pub(super) fn failed(host: &str, reference: &Reference, source: OciDistributionE
         OciDistributionError::ServerError { code: 404, .. } | OciDistributionError::ImageManifestNotFoundError(_) => {
             PullError::NotFound { registry, reference: reference.whole() }
         }
-        source @ OciDistributionError::RequestError(_) => PullError::Reach { registry, source },
+        source @ OciDistributionError::RequestError(_) => match untrusted(&source) {
+            Some(source) => PullError::Untrusted { registry, source },
+            None => PullError::Reach { registry, source },
+        },
         source => PullError::Answer { registry, source },
     }
+}
+
+/// The certificate's own error, if there is one anywhere in the chain.
+fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        // An I/O error tells the source of what it wraps, but not the wrapped error itself.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = wrapped.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if let Some(found @ rustls::Error::InvalidCertificate(_)) = found {
+            return Some(found.clone());
+        }
+        at = error.source().or_else(|| wrapped.map(|inner| inner as &(dyn std::error::Error + 'static)));
+    }
+    None
 }

@@ -5,4 +5,5 @@ mod hostile;
 mod mutation;
 mod registries;
 mod support;
+mod tls;
 mod umoci;

@@ -6,6 +6,7 @@ use banger_proto::failure::Failure;
 use banger_proto::names::{ImageId, ImageName, KernelName};
 use futures::future::BoxFuture;
 
+use crate::artifact::stamp::FileStamp;
 use crate::reporter::Reporter;
 
 /// Finds, and makes if need be, what a VM boots from.
@@ -31,6 +32,8 @@ pub struct BootImage {
     pub id: ImageId,
     /// Read-only ext4.
     pub rootfs: PathBuf,
+    /// How that file must look, if it is not the store's own.
+    pub rootfs_stamp: Option<FileStamp>,
     /// Absolute path of its init.
     pub init_path: Option<String>,
     /// Has an SSH server on port 22.

@@ -303,6 +303,7 @@ fn new_record(
             image_id: image.id,
             kernel: kernel.name,
             rootfs: image.rootfs,
+            rootfs_stamp: image.rootfs_stamp,
             init_path: image.init_path,
             has_sshd: image.has_sshd,
             environment: image.environment,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use banger_proto::names::{ImageId, ImageName, KernelName, VmId, VmName};
 
 use super::state::VmState;
+use crate::artifact::stamp::FileStamp;
 use crate::platform::{ProcessIdentity, Running};
 
 /// The durable record of a VM. Only its driver changes it after it was reserved.
@@ -90,6 +91,9 @@ pub struct BootSource {
     pub kernel: KernelName,
     /// Read-only base of the root disk.
     pub rootfs: PathBuf,
+    /// How that file must look, if it is not the store's own: somebody else may write to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_stamp: Option<FileStamp>,
     /// Absolute path of the image's init, if it has one.
     pub init_path: Option<String>,
     /// Port 22 of the guest answers once booted.
@@ -220,6 +224,7 @@ pub(crate) fn sample(name: &str) -> VmRecord {
             image_id: "ab".repeat(32).parse().expect("valid"),
             kernel: "generic".parse().expect("valid"),
             rootfs: "/r".into(),
+            rootfs_stamp: None,
             init_path: Some("/sbin/init".into()),
             has_sshd: true,
             environment: vec!["A=b".into()],

@@ -34,5 +34,6 @@ pub fn seed(record: &VmRecord, machine: GuestMachine, unix_time_ms: u64) -> Seed
         environment: record.boot.environment.clone(),
         working_directory: record.boot.working_directory.clone(),
         user: record.boot.user.clone(),
+        nat: record.spec.nat,
     }
 }

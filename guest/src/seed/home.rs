@@ -28,12 +28,12 @@ pub fn is_empty(home: &Tree) -> bool {
     home.names().is_ok_and(|names| names.iter().all(|name| name == "lost+found"))
 }
 
-/// Owner and mode of the home; the skeleton's files if it is empty.
+/// Owner and `mode` of the home; the skeleton's files if it is empty.
 ///
 /// # Errors
 /// What the filesystem says.
-pub fn prepare(home: &Tree, skeleton: &Skeleton) -> io::Result<()> {
-    home.own_by_root(0o700)?;
+pub fn prepare(home: &Tree, skeleton: &Skeleton, mode: u32) -> io::Result<()> {
+    home.own_by_root(mode)?;
     if is_empty(home) {
         for (name, content) in &skeleton.0 {
             home.write(name, 0o644, content)?;

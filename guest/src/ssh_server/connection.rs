@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use banger_proto::guest_contract::SESSION_USER_VARIABLE;
 use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelWriteHalf, Pty, Sig};
@@ -55,6 +56,8 @@ struct Open {
 /// The handler russh calls.
 pub struct Connection {
     shared: Arc<Shared>,
+    /// Who the client logged in as.
+    login: String,
     authenticated: Arc<AtomicBool>,
     channels: HashMap<ChannelId, Open>,
 }
@@ -62,11 +65,23 @@ pub struct Connection {
 impl Connection {
     /// A connection nobody has authenticated yet.
     pub fn new(shared: Arc<Shared>, authenticated: Arc<AtomicBool>) -> Self {
-        Self { shared, authenticated, channels: HashMap::new() }
+        Self { shared, login: String::new(), authenticated, channels: HashMap::new() }
     }
 
+    /// A key is root's, and root may be anybody who exists.
     fn allows(&self, user: &str, key: &PublicKey) -> bool {
-        user == "root" && self.shared.authorized.iter().any(|known| known.key_data() == key.key_data())
+        let known = self.shared.authorized.iter().any(|known| known.key_data() == key.key_data());
+        known && !user.is_empty() && passwd::look_up(user).is_ok()
+    }
+
+    /// Whose session it is: see the module's header.
+    fn session_user<'a>(&'a self, variables: &'a [(String, String)]) -> &'a str {
+        let chosen = variables.iter().rev().find(|(name, _)| name == SESSION_USER_VARIABLE);
+        match chosen.map(|(_, value)| value.as_str()) {
+            None => &self.login,
+            Some("") => &self.shared.settings.user,
+            Some(user) => user,
+        }
     }
 
     fn prepared(&mut self, id: ChannelId) -> Option<&mut Prepared> {
@@ -78,22 +93,27 @@ impl Connection {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
-        let account = passwd::root();
         let settings = &self.shared.settings;
-        let mut directories = vec![account.home.clone(), PathBuf::from("/")];
-        if !settings.working_directory.is_empty() {
-            directories.insert(0, settings.working_directory.clone().into());
-        }
-        let launch = Launch {
-            program,
-            environment: environment::compose(&account, &settings.environment, &prepared.variables),
-            account,
-            directories,
-            terminal: prepared.terminal,
-        };
+        let launch = passwd::look_up(self.session_user(&prepared.variables)).map(|mut account| {
+            account.shell = environment::shell(&account.shell, &settings.environment);
+            let mut directories = vec![account.home.clone(), PathBuf::from("/")];
+            if !settings.working_directory.is_empty() {
+                directories.insert(0, settings.working_directory.clone().into());
+            }
+            Launch {
+                program,
+                environment: environment::compose(&account, &settings.environment, &prepared.variables),
+                account,
+                directories,
+                terminal: prepared.terminal,
+            }
+        });
         let Prepared { channel, outlet, received, .. } = prepared;
         let wire = process::Wire { channel, session: session.handle(), outlet, orders: received };
-        tokio::spawn(process::run(launch, wire));
+        match launch {
+            Ok(launch) => tokio::spawn(process::run(launch, wire)),
+            Err(unknown) => tokio::spawn(process::refuse(unknown, wire)),
+        };
         Ok(())
     }
 
@@ -122,6 +142,7 @@ impl Handler for Connection {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
         let allowed = self.allows(user, key.public_key);
+        user.clone_into(&mut self.login);
         self.authenticated.store(allowed, Ordering::Relaxed);
         Ok(auth(allowed))
     }

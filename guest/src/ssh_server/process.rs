@@ -21,11 +21,14 @@ use tokio::sync::{mpsc, watch};
 use super::inbox::Outlet;
 use super::pump::{self, AtEnd, Stream};
 use super::terminal::{self, Master, Size};
-use crate::passwd::Account;
-use crate::syscalls::{self, Terminal};
+use crate::passwd::{Account, UnknownAccount};
+use crate::syscalls::{self, Identity, Terminal};
 
 /// How long a process may take to follow a hang-up.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
+
+/// What shells say for a command that exists but cannot be run.
+const NOT_STARTED: i32 = 126;
 
 /// What to start.
 #[derive(Debug)]
@@ -87,6 +90,13 @@ pub async fn run(launch: Launch, wire: Wire) {
     }
 }
 
+/// Tells that the process cannot be anybody's; ends with the channel closed.
+pub async fn refuse(unknown: UnknownAccount, wire: Wire) {
+    let text = format!("banger-guest: {unknown}\r\nhint: choose who runs it with `--user NAME`, root for instance\r\n");
+    let _ = wire.channel.extended_data_bytes(1, text.into_bytes()).await;
+    finish(&wire.channel, &wire.session, ExitStatus::from_raw(NOT_STARTED << 8)).await;
+}
+
 struct Started {
     child: Child,
     group: Pid,
@@ -114,16 +124,17 @@ fn start(launch: &Launch) -> io::Result<Started> {
     if let Some(directory) = launch.directories.iter().find(|directory| directory.is_dir()) {
         command.current_dir(directory);
     }
+    let identity = Identity::of(&launch.account);
     let master = match launch.terminal {
         Some(size) => {
             let (master, slave) = terminal::open(size)?;
             command.stdin(copy(&slave)?).stdout(copy(&slave)?).stderr(slave);
-            syscalls::in_new_session(&mut command, Terminal::StandardInput);
+            syscalls::in_new_session(&mut command, Terminal::StandardInput, identity);
             Some(master)
         }
         None => {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            syscalls::in_new_session(&mut command, Terminal::Absent);
+            syscalls::in_new_session(&mut command, Terminal::Absent, identity);
             None
         }
     };

@@ -29,12 +29,18 @@ pub fn fresh_key() -> PrivateKey {
 
 impl Server {
     pub fn start() -> Self {
+        Self::start_as("")
+    }
+
+    /// Of an image whose configuration names this user.
+    pub fn start_as(user: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key = fresh_key();
         let seed = Seed {
             authorized_keys: vec![key.public_key().to_openssh().unwrap()],
             ssh_host_key: fresh_key().to_openssh(LineEnding::LF).unwrap().to_string(),
             environment: vec!["FROM_IMAGE=yes".into()],
+            user: user.to_owned(),
             working_directory: directory.path().to_str().unwrap().into(),
             ..Seed::default()
         };

@@ -77,7 +77,7 @@ fn losing_the_client_hangs_up_the_whole_process_group() {
 }
 
 #[test]
-fn neither_another_key_nor_another_user_gets_in() {
+fn neither_another_key_nor_a_user_that_does_not_exist_gets_in() {
     let server = Server::start();
     let wrong = server.write_key("wrong", &fresh_key());
     let refused = |mut command: std::process::Command| {
@@ -87,9 +87,56 @@ fn neither_another_key_nor_another_user_gets_in() {
     let mut command = server.openssh(&wrong);
     command.arg("root@127.0.0.1");
     assert!(refused(command));
-    let mut command = server.openssh(&server.path("id"));
-    command.arg("daemon@127.0.0.1");
-    assert!(refused(command));
+    for ghost in ["ghost-of-nobody", "daemon:ghosts"] {
+        let mut command = server.openssh(&server.path("id"));
+        command.arg("-l").arg(ghost).arg("127.0.0.1");
+        assert!(refused(command), "{ghost}");
+    }
+}
+
+/// For these the server must be root, as it is in a guest.
+#[allow(clippy::print_stderr)]
+fn is_root() -> bool {
+    let root = rustix::process::getuid().is_root();
+    if !root {
+        eprintln!("skipped: only root can become another user");
+    }
+    root
+}
+
+#[test]
+fn the_login_name_or_the_variable_says_whose_session_it_is() {
+    if !is_root() {
+        return;
+    }
+    let server = Server::start_as("daemon:bin");
+    let say = |login: &str, variable: Option<&str>, command: &str| {
+        let mut ssh = server.openssh(&server.path("id"));
+        if let Some(user) = variable {
+            ssh.arg("-o").arg(format!("SetEnv=BANGER_USER={user}"));
+        }
+        let output = ssh.arg("-l").arg(login).args(["127.0.0.1", command]).output().unwrap();
+        let (out, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (out.trim().to_owned(), error.trim().to_owned(), output.status.code())
+    };
+    let out = |login, variable, command| say(login, variable, command).0;
+    // `daemon`, uid and gid 1, has /usr/sbin/nologin for a shell: an image's user needs none to run commands.
+    assert_eq!(out("root", None, "id -u; echo $USER $HOME"), "0\nroot /root");
+    assert_eq!(out("daemon", None, "id -u; id -g; echo $USER"), "1\n1\ndaemon");
+    assert_eq!(out("root", Some(""), "id -u; id -g; id -G; echo [$BANGER_USER]"), "1\n2\n2\n[]");
+    assert_eq!(out("root", Some("nobody"), "id -un"), "nobody");
+    assert_eq!(out("root", Some("4711:4712"), "id -u; id -G; pwd; echo $HOME | head -c 1"), {
+        format!("4711\n4712\n{}\n/", server.directory.path().display())
+    });
+    // What it was given as its standard streams is its own to open.
+    assert_eq!(out("daemon", None, "echo again > /dev/stdout"), "again");
+    let (_, error, code) = say("root", Some("ghost"), "id");
+    assert!(error.starts_with("banger-guest: there is no user \"ghost\" in the image's /etc/passwd"), "{error}");
+    assert_eq!(code, Some(126));
+    let mut ssh = server.openssh(&server.path("id"));
+    let terminal =
+        ssh.args(["-tt", "-l", "daemon", "127.0.0.1", "stat -c %u $(tty); id -u < /dev/tty"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&terminal.stdout).replace('\r', ""), "1\n1\n");
 }
 
 #[test]

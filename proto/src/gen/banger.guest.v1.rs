@@ -48,6 +48,9 @@ pub struct Seed {
     pub working_directory: ::prost::alloc::string::String,
     #[prost(string, tag = "19")]
     pub user: ::prost::alloc::string::String,
+    /// The guest may reach the outside: an image without an SSH server has one installed.
+    #[prost(bool, tag = "20")]
+    pub nat: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Network {

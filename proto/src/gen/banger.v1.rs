@@ -2163,6 +2163,16 @@ pub struct Image {
     pub working_directory: ::prost::alloc::string::String,
     #[prost(string, tag = "16")]
     pub user: ::prost::alloc::string::String,
+    /// Of the allocated bytes, those that the file system keeps once for this and other files: deleting the image
+    /// frees the others.
+    #[prost(uint64, tag = "17")]
+    pub shared_bytes: u64,
+    /// The root filesystem is a file of the user's, where it was when it was registered.
+    #[prost(bool, tag = "18")]
+    pub in_place: bool,
+    /// VMs whose root disks hold only what differs from it.
+    #[prost(uint32, tag = "19")]
+    pub vm_count: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PullImageRequest {
@@ -2241,6 +2251,18 @@ pub struct ImportImage {
     /// … and whether that starts an SSH server.
     #[prost(bool, tag = "8")]
     pub has_sshd: bool,
+    /// Of a root filesystem: its own kernel comes with it, in pieces as ImportKernel describes.
+    #[prost(message, optional, tag = "9")]
+    pub own_kernel: ::core::option::Option<OwnKernel>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnKernel {
+    /// uname -r of it; may be empty if it follows from the initrd.
+    #[prost(string, tag = "1")]
+    pub release: ::prost::alloc::string::String,
+    /// What the user called the file.
+    #[prost(string, tag = "2")]
+    pub described: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportImageRequest {
@@ -2268,10 +2290,21 @@ pub struct PruneImageCacheRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PruneImageCacheResponse {
+    /// Layers and configurations.
     #[prost(uint64, tag = "1")]
     pub blobs: u64,
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
+    /// Builds of images and kernels that a newer one has replaced.
+    #[prost(uint64, tag = "3")]
+    pub old_builds: u64,
+    #[prost(uint64, tag = "4")]
+    pub old_build_bytes: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PromoteImageRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListImagesRequest {
@@ -2311,6 +2344,8 @@ pub enum ImageFiles {
     Rootfs = 3,
     /// One file, "bundle": what Export gave.
     Bundle = 4,
+    /// None: `described` is the absolute path of a root filesystem that stays where it is.
+    RootfsInPlace = 5,
 }
 impl ImageFiles {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2324,6 +2359,7 @@ impl ImageFiles {
             Self::DockerArchive => "IMAGE_FILES_DOCKER_ARCHIVE",
             Self::Rootfs => "IMAGE_FILES_ROOTFS",
             Self::Bundle => "IMAGE_FILES_BUNDLE",
+            Self::RootfsInPlace => "IMAGE_FILES_ROOTFS_IN_PLACE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2334,6 +2370,7 @@ impl ImageFiles {
             "IMAGE_FILES_DOCKER_ARCHIVE" => Some(Self::DockerArchive),
             "IMAGE_FILES_ROOTFS" => Some(Self::Rootfs),
             "IMAGE_FILES_BUNDLE" => Some(Self::Bundle),
+            "IMAGE_FILES_ROOTFS_IN_PLACE" => Some(Self::RootfsInPlace),
             _ => None,
         }
     }
@@ -2587,7 +2624,32 @@ pub mod image_service_client {
                 .insert(GrpcMethod::new("banger.v1.ImageService", "Build"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Removes downloaded layers, or says what that would free.
+        /// Makes an image that was registered in place one of banger's own.
+        pub async fn promote(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PromoteImageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::OperationEvent>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/banger.v1.ImageService/Promote",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("banger.v1.ImageService", "Promote"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Removes downloaded layers and replaced builds that no VM uses, or says what that would free.
         pub async fn prune_cache(
             &mut self,
             request: impl tonic::IntoRequest<super::PruneImageCacheRequest>,
@@ -2687,7 +2749,18 @@ pub mod image_service_server {
             &self,
             request: tonic::Request<super::BuildImageRequest>,
         ) -> std::result::Result<tonic::Response<Self::BuildStream>, tonic::Status>;
-        /// Removes downloaded layers, or says what that would free.
+        /// Server streaming response type for the Promote method.
+        type PromoteStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::OperationEvent, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes an image that was registered in place one of banger's own.
+        async fn promote(
+            &self,
+            request: tonic::Request<super::PromoteImageRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PromoteStream>, tonic::Status>;
+        /// Removes downloaded layers and replaced builds that no VM uses, or says what that would free.
         async fn prune_cache(
             &self,
             request: tonic::Request<super::PruneImageCacheRequest>,
@@ -3092,6 +3165,52 @@ pub mod image_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/banger.v1.ImageService/Promote" => {
+                    #[allow(non_camel_case_types)]
+                    struct PromoteSvc<T: ImageService>(pub Arc<T>);
+                    impl<
+                        T: ImageService,
+                    > tonic::server::ServerStreamingService<super::PromoteImageRequest>
+                    for PromoteSvc<T> {
+                        type Response = super::OperationEvent;
+                        type ResponseStream = T::PromoteStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PromoteImageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ImageService>::promote(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PromoteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/banger.v1.ImageService/PruneCache" => {
                     #[allow(non_camel_case_types)]
                     struct PruneCacheSvc<T: ImageService>(pub Arc<T>);
@@ -3209,6 +3328,7 @@ pub mod import_kernel_request {
         #[prost(message, tag = "1")]
         Start(super::ImportKernel),
         /// "kernel" (ELF or bzImage) and, if it has modules, "modules/…": the content of /lib/modules/<release>.
+        /// Or "initrd": one of its distribution, whose modules are used where no others come.
         #[prost(message, tag = "2")]
         Piece(super::FilePiece),
     }
@@ -3217,7 +3337,7 @@ pub mod import_kernel_request {
 pub struct ImportKernel {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// uname -r of it.
+    /// uname -r of it; may be empty if it follows from the initrd.
     #[prost(string, tag = "2")]
     pub release: ::prost::alloc::string::String,
     /// What the user called the file.

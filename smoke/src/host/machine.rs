@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use crate::bounded;
 use crate::error::{Error, Result};
 use crate::host::accelerator::Accelerator;
-use crate::host::emulator;
 use crate::host::image::Image;
 use crate::host::reach::Reach;
 use crate::layout::Layout;
@@ -49,10 +48,10 @@ impl Machine {
         create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image.file("disk.raw")).arg(&overlay);
         bounded::succeed("making the overlay", &mut create, &layout.logs().join("qemu.log"))?;
 
-        let (accelerator, emulator, port) = (Accelerator::observe(), emulator::ensure(layout)?, free_port()?);
+        let (accelerator, port) = (Accelerator::observe(), free_port()?);
         let console = layout.logs().join("console.log");
         let started = Instant::now();
-        let mut command = qemu(&emulator, accelerator, port, &console);
+        let mut command = qemu(accelerator, port, &console);
         command.arg("-kernel").arg(image.file("vmlinuz")).arg("-initrd").arg(image.file("initrd"));
         disk(&mut command, &overlay, "format=qcow2,cache=unsafe");
         disk(&mut command, payload, "format=raw,readonly=on");
@@ -60,7 +59,7 @@ impl Machine {
         let log = File::options().append(true).open(&log_path).map_err(Error::file("write", &log_path))?;
         let errors = log.try_clone().map_err(Error::file("write", &log_path))?;
         let qemu = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
-        let qemu = qemu.map_err(|source| Error::Start { program: emulator.display().to_string(), source })?;
+        let qemu = qemu.map_err(|source| Error::Start { program: "qemu-system-x86_64".to_owned(), source })?;
         let reach = Reach::new(port, image)?;
         let none = Duration::ZERO;
         let mut machine =
@@ -94,6 +93,18 @@ impl Machine {
             std::thread::sleep(PAUSE);
         }
         self.wait_for_systemd(layout)
+    }
+
+    /// Whether its kernel has panicked since it was booted.
+    pub fn has_panicked(&self) -> bool {
+        let said = std::fs::read(&self.console).unwrap_or_default();
+        String::from_utf8_lossy(&said).contains("Kernel panic - not syncing")
+    }
+
+    /// Puts its last words where the next host's do not overwrite them, and ends it.
+    pub fn keep_console(self, layout: &Layout, number: usize) -> Result<()> {
+        let kept = layout.logs().join(format!("console-of-dead-host-{number}.log"));
+        std::fs::rename(&self.console, &kept).map_err(Error::file("rename", &kept))
     }
 
     /// An error about this host, with the end of its console.
@@ -135,16 +146,16 @@ impl Drop for Machine {
     }
 }
 
-fn qemu(emulator: &Path, accelerator: Accelerator, port: u16, console: &Path) -> Command {
+fn qemu(accelerator: Accelerator, port: u16, console: &Path) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(emulator);
+    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-M", "q35", "-smp", "2", "-m", "4096"]).args(accelerator.arguments());
     command.arg("-serial").arg(format!("file:{}", console.display()));
     // restrict: from inside nothing outside can be reached; only ssh comes in.
     command.args(["-netdev", &format!("user,id=uplink,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22")]);
     command.args(["-device", "virtio-net-pci,netdev=uplink", "-device", "virtio-rng-pci"]);
-    command.args(["-append", "root=/dev/vda rw console=ttyS0 mitigations=off"]);
+    command.args(["-append", "root=/dev/vda rw console=ttyS0 mitigations=off panic=1"]);
     command
 }
 

@@ -28,7 +28,7 @@ pub struct Stand<'a> {
     /// Kernel and image, below the payload.
     pub names: [String; 2],
     /// Whether what the host has now is what was remembered as "before".
-    pub is_remembered: Cell<bool>,
+    pub is_remembered: &'a Cell<bool>,
 }
 
 impl Stand<'_> {

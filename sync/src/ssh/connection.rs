@@ -141,6 +141,7 @@ pub(super) type KeepAlive = Arc<dyn std::any::Any + Send + Sync>;
 pub struct Connection {
     handle: Arc<Handle<PinnedKey>>,
     address: SocketAddr,
+    user: Option<String>,
 }
 
 impl Connection {
@@ -178,7 +179,14 @@ impl Connection {
             let denied = ConnectError::Denied { address, user: target.user.clone(), identity: target.identity.clone() };
             return Err(denied);
         }
-        Ok(Self { handle: Arc::new(handle), address })
+        Ok(Self { handle: Arc::new(handle), address, user: None })
+    }
+
+    /// The same connection, but commands and shells are this user's of a banger guest, as `USER[:GROUP]`; empty: the
+    /// one its image names.
+    #[must_use]
+    pub fn as_user(&self, user: &str) -> Self {
+        Self { user: Some(user.to_owned()), ..self.clone() }
     }
 
     /// Starts `command` through the user's shell there.
@@ -187,7 +195,7 @@ impl Connection {
     /// [`SessionError`].
     pub async fn exec(&self, command: &str, pty: Option<&Pty>) -> Result<(SessionWriter, SessionReader), SessionError> {
         let channel = self.open().await?;
-        open_session(channel, self.handle.clone(), Some(command), pty).await
+        open_session(channel, self.handle.clone(), Some(command), pty, self.user.as_deref()).await
     }
 
     /// Starts the user's login shell.
@@ -196,7 +204,7 @@ impl Connection {
     /// [`SessionError`].
     pub async fn shell(&self, pty: &Pty) -> Result<(SessionWriter, SessionReader), SessionError> {
         let channel = self.open().await?;
-        open_session(channel, self.handle.clone(), None, Some(pty)).await
+        open_session(channel, self.handle.clone(), None, Some(pty), self.user.as_deref()).await
     }
 
     /// True once the connection is gone.

@@ -4,6 +4,7 @@
 //! for the peer's window, and a reader that is not read stops the peer.
 
 use banger_proto::failure::{Classified, Kind};
+use banger_proto::guest_contract::SESSION_USER_VARIABLE;
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
@@ -209,9 +210,14 @@ pub(super) async fn open_session(
     connection: KeepAlive,
     command: Option<&str>,
     pty: Option<&Pty>,
+    user: Option<&str>,
 ) -> Result<(SessionWriter, SessionReader), SessionError> {
     let send = |source| SessionError::Send { source };
     let (mut read, write) = channel.split();
+    if let Some(user) = user {
+        // No reply wanted: a server that takes no variables goes on as the login's user.
+        write.set_env(false, SESSION_USER_VARIABLE, user).await.map_err(send)?;
+    }
     if let Some(pty) = pty {
         write.request_pty(true, &pty.term, pty.columns, pty.rows, 0, 0, &[]).await.map_err(send)?;
         wait_for_consent(&mut read, "give a terminal").await?;

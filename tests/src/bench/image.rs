@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::boot::median;
 use crate::account::{Account, Who};
+use crate::distributions;
 use crate::env::Env;
 use crate::programs::target_directory;
 use crate::registry::{Registry, has};
 
-const PACKAGES: &str = "--include=git,curl,python3,libcap2-bin,iputils-ping,sudo,ca-certificates";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What was measured.
@@ -38,7 +38,7 @@ pub fn measure(rounds: usize) -> Option<Report> {
         return None;
     }
     let registry = Registry::start()?;
-    let tar = debian();
+    let tar = distributions::debian();
     let reference = registry.push("bench/debian:1", &tar, &json!({}));
     let who = if Account::current().uid == 0 { Who::Root } else { Who::Ordinary };
     let env = Env::empty(who).expect("we are somebody");
@@ -58,18 +58,6 @@ pub fn measure(rounds: usize) -> Option<Report> {
     let rootfs = image["rootfs"].as_str().expect("a path").to_owned();
     run(Command::new("/usr/sbin/e2fsck").args(["-fn", &rootfs]));
     Some(report)
-}
-
-/// The image's only layer, made once.
-fn debian() -> PathBuf {
-    let path = target_directory().join("bench/debian.tar");
-    if !path.exists() {
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("the target directory is writable");
-        let unfinished = path.with_extension("unfinished.tar");
-        run(Command::new("mmdebstrap").args(["--quiet", "--variant=minbase", PACKAGES, "bookworm"]).arg(&unfinished));
-        std::fs::rename(&unfinished, &path).expect("the target directory is writable");
-    }
-    path
 }
 
 fn by_tools(reference: &str) -> [Duration; 3] {

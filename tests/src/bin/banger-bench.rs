@@ -1,10 +1,11 @@
-//! `banger-bench boot|image|sync|latency`: `vm run` beside the same machine started by hand, a container image beside the tools
-//! people chain, the workspace engine and a session that follows edits beside what people use instead. See [`banger_tests::bench`].
+//! `banger-bench boot|first-output|image|sync|latency`: `vm run` beside the same machine started by hand, container images
+//! beside the default one, pulling one beside the tools people chain, the workspace engine and a session that follows
+//! edits beside what people use instead. See [`banger_tests::bench`].
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use banger_tests::bench::{boot, image, latency, sync};
+use banger_tests::bench::{boot, first_output, image, latency, sync};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -20,6 +21,10 @@ fn main() -> ExitCode {
             let report = boot::measure(rounds);
             (boot::render(&report), boot::write(&report))
         }
+        ("first-output", Some(rounds)) => match first_output::measure(rounds) {
+            Some(report) => (first_output::render(&report), first_output::write(&report)),
+            None => return ExitCode::FAILURE,
+        },
         ("image", Some(rounds)) => match image::measure(rounds) {
             Some(report) => (image::render(&report), image::write(&report)),
             None => return ExitCode::FAILURE,
@@ -33,7 +38,7 @@ fn main() -> ExitCode {
             (latency::render(&report), latency::write(&report))
         }
         _ => {
-            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|image|sync|latency [ROUNDS]");
+            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|first-output|image|sync|latency [ROUNDS]");
             return ExitCode::from(2);
         }
     };

@@ -9,6 +9,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("root-helper/src/syscalls", "ioctls of tun, loop and device-mapper, and setfsuid"),
     ("guest/src/syscalls.rs", "fork, pre-exec hooks and vsock, which std and rustix do not offer"),
     ("daemon/src/platform/syscalls.rs", "the pre-exec hook that cuts the machine monitor loose"),
+    ("daemon/src/artifact/extents.rs", "the request for a file's extents, which rustix does not offer"),
     ("daemon/src/ready.rs", "taking the descriptor the command line names for the answer to its start"),
     ("cli/src/client/detached.rs", "the pre-exec hook that cuts the daemon loose"),
 ];

@@ -13,14 +13,15 @@ use crate::interrupt::Interrupts;
 use crate::run::attach::{Attach, attach, require_running};
 use crate::run::{reach, workspace};
 use crate::session::Terminal;
-use crate::session::command_line::{HOME, command};
+use crate::session::command_line::command;
 use crate::view::workspace::PreparedView;
 
 /// Run a command in a VM's workspace
 ///
 ///     banger vm exec box -- make test
 ///
-/// Runs where the last `vm run` or `vm workspace prepare` put the repository, else in /root. stdin, stdout, stderr and
+/// Runs where the last `vm run` or `vm workspace prepare` put the repository, else in the image's working directory or
+/// the user's home. stdin, stdout, stderr and
 /// the exit status are passed through exactly. Warns if your repository is not what was prepared any more, file by file;
 /// --auto-prepare brings the guest up to date first. --synced waits until the guest has what you saved, says which tree that
 /// is, and lets nothing be sent while the command runs.
@@ -33,7 +34,7 @@ pub struct ExecArgs {
     /// Command to run
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
-    /// Directory to run it in [default: the workspace, else /root]
+    /// Directory to run it in [default: the workspace, else the image's working directory or the home]
     #[arg(long, value_name = "PATH")]
     pub guest_path: Option<GuestPath>,
     /// First bring the workspace up to date with your repository
@@ -42,6 +43,9 @@ pub struct ExecArgs {
     /// Run on exactly the tree you have now, and print its digest; a session that follows edits waits meanwhile
     #[arg(long, conflicts_with = "auto_prepare")]
     pub synced: bool,
+    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -62,10 +66,11 @@ pub async fn run(context: &Context, args: ExecArgs) -> CommandResult {
     } else {
         interrupts.guard("comparing the workspace", warn_if_different(context, &args.vm)).await?;
     }
-    let request = Attach { reference: args.vm, terminal, interactive: false };
+    let user = args.user.unwrap_or_default();
+    let request = Attach { reference: args.vm, terminal, interactive: false, user };
     let outcome = attach(context, &mut interrupts, request, |vm| {
         let directory = directory(args.guest_path.as_ref(), vm);
-        Some(command(&directory, &args.command))
+        Some(command(directory.as_deref(), &args.command))
     })
     .await;
     drop(holding);
@@ -146,11 +151,11 @@ async fn warn_if_different(context: &Context, reference: &str) -> Result<(), Cli
     Ok(())
 }
 
-fn directory(named: Option<&GuestPath>, vm: &Vm) -> String {
+fn directory(named: Option<&GuestPath>, vm: &Vm) -> Option<String> {
     match (named, &vm.workspace) {
-        (Some(path), _) => path.as_str().to_owned(),
-        (None, Some(workspace)) => String::from_utf8_lossy(&workspace.guest_path).into_owned(),
-        (None, None) => HOME.to_owned(),
+        (Some(path), _) => Some(path.as_str().to_owned()),
+        (None, Some(workspace)) => Some(String::from_utf8_lossy(&workspace.guest_path).into_owned()),
+        (None, None) => None,
     }
 }
 
@@ -168,8 +173,8 @@ mod tests {
             workspace: Some(Workspace { guest_path: b"/root/w".to_vec(), ..Workspace::default() }),
             ..Vm::default()
         };
-        assert_eq!(directory(None, &bare), "/root");
-        assert_eq!(directory(None, &prepared), "/root/w");
-        assert_eq!(directory(Some(&"/srv".parse().unwrap()), &prepared), "/srv");
+        assert_eq!(directory(None, &bare), None);
+        assert_eq!(directory(None, &prepared).as_deref(), Some("/root/w"));
+        assert_eq!(directory(Some(&"/srv".parse().unwrap()), &prepared).as_deref(), Some("/srv"));
     }
 }

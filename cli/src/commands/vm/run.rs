@@ -65,6 +65,9 @@ pub struct RunArgs {
     /// With --watch: what happens to work done in the guest
     #[arg(long, value_name = "MODE", default_value = "one-way-safe", requires = "watch")]
     pub mode: FollowMode,
+    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -139,6 +142,7 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
         workspace,
         command: args.command,
         terminal: if wants_terminal { Terminal::Ours } else { Terminal::None },
+        user: args.user.unwrap_or_default(),
         ending,
         discard: args.discard,
         watch: args.watch.then(|| args.mode.into()),

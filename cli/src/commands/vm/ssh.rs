@@ -9,14 +9,14 @@ use crate::error::CommandResult;
 use crate::interrupt::Interrupts;
 use crate::run::attach::{Attach, attach};
 use crate::session::Terminal;
-use crate::session::command_line::{HOME, command};
+use crate::session::command_line::command;
 
-/// Open a shell in a VM, or run a command in its home directory
+/// Open a shell in a VM, or run a command there
 ///
 ///     banger vm ssh box
 ///     banger vm ssh box -- uname -a
 ///
-/// The VM goes on running when the shell ends. In the workspace instead: `banger vm exec box -- make test`.
+/// Either starts in the image's working directory, else in the user's home. The VM goes on running when the shell ends. In the workspace instead: `banger vm exec box -- make test`.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct SshArgs {
@@ -26,6 +26,9 @@ pub struct SshArgs {
     /// Command to run instead of a shell
     #[arg(last = true)]
     pub command: Vec<String>,
+    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,
@@ -43,6 +46,7 @@ pub async fn run(context: &Context, args: SshArgs) -> CommandResult {
         reference: args.vm,
         terminal: if wants_terminal { Terminal::Ours } else { Terminal::None },
         interactive,
+        user: args.user.unwrap_or_default(),
     };
-    attach(context, &mut interrupts, request, |_| (!interactive).then(|| command(HOME, &args.command))).await
+    attach(context, &mut interrupts, request, |_| (!interactive).then(|| command(None, &args.command))).await
 }

@@ -290,6 +290,11 @@ impl ImageService for Shared {
     type ImportStream = Events<OperationEvent>;
     type ExportStream = Events<ExportImageResponse>;
     type BuildStream = Events<OperationEvent>;
+    type PromoteStream = Events<OperationEvent>;
+
+    async fn promote(&self, _: Request<PromoteImageRequest>) -> Answer<Self::PromoteStream> {
+        Err(tonic::Status::unimplemented("the tests against this daemon promote no image"))
+    }
 
     async fn import(&self, _: Request<tonic::Streaming<ImportImageRequest>>) -> Answer<Self::ImportStream> {
         Err(tonic::Status::unimplemented("the tests against this daemon import no image"))

@@ -7,9 +7,13 @@ use banger_proto::v1::{ImageFiles, ImportImage, ImportImageRequest, import_image
 use tonic::Streaming;
 
 use super::container;
+use crate::api::parse;
 use crate::api::upload::{Upload, UploadError};
 use crate::artifacts::Stores;
-use crate::image::{ContainerOptions, ContainerSource, Files, ImageArtifacts, Registered};
+use crate::image::{
+    ContainerOptions, ContainerSource, Files, ImageArtifacts, Refresh, RegisterError, Registered, RootfsFile,
+};
+use crate::kernel::ImportedKernel;
 use crate::reporter::Reporter;
 
 fn fail<E: Classified>(error: E) -> Failure {
@@ -68,16 +72,58 @@ async fn store(
             images.import_bundle(at("bundle"), options.name, options.refresh, reporter).await.map_err(fail)
         }
         ImageFiles::Rootfs => {
-            let registered = Registered {
-                name: options.name,
-                rootfs: at("rootfs.ext4"),
-                kernel: options.kernel,
-                init_path: Some(start.init_path.clone()).filter(|path| !path.is_empty()),
-                has_sshd: start.has_sshd,
-                described: start.described.clone(),
-                refresh: options.refresh,
-            };
-            images.register(registered, reporter).await.map_err(fail)
+            register(stores, start, options, RootfsFile::Taken(at("rootfs.ext4")), upload, reporter).await
+        }
+        ImageFiles::RootfsInPlace => {
+            let file = RootfsFile::InPlace(start.described.clone().into());
+            register(stores, start, options, file, upload, reporter).await
         }
     }
+}
+
+/// A user's root filesystem, with its own kernel if one came along; that goes again if the image is refused.
+async fn register(
+    stores: &Stores,
+    start: &ImportImage,
+    options: ContainerOptions,
+    rootfs: RootfsFile,
+    upload: &Upload,
+    reporter: &Reporter,
+) -> Result<ImageArtifacts, Failure> {
+    let ContainerOptions { name, kernel, refresh, .. } = options;
+    if refresh == Refresh::IfAbsent && stores.images.get(&name).is_some() {
+        return Err(fail(RegisterError::Exists { name }));
+    }
+    let own = match &start.own_kernel {
+        None => None,
+        Some(own) => {
+            let imported = ImportedKernel {
+                // Both kinds of names follow one rule.
+                name: parse::name(name.as_str()).map_err(fail)?,
+                release: own.release.clone(),
+                files: upload.path().to_owned(),
+                described: own.described.clone(),
+                refresh,
+            };
+            Some(stores.kernels.import(imported, reporter).await.map_err(fail)?)
+        }
+    };
+    let registered = Registered {
+        name,
+        rootfs,
+        kernel: own.as_ref().map_or(kernel, |own| own.name.clone()),
+        init_path: Some(start.init_path.clone()).filter(|path| !path.is_empty()),
+        has_sshd: start.has_sshd,
+        described: start.described.clone(),
+        refresh,
+    };
+    stores.images.register(registered, reporter).await.map_err(|error| {
+        let mut failure = fail(error);
+        if let Some(own) = &own
+            && let Err(error) = stores.kernels.discard(own)
+        {
+            failure.left_behind.push(Failure::from_error(&error).to_string());
+        }
+        failure
+    })
 }

@@ -32,19 +32,32 @@ impl Here {
         self.directory.path().join(name)
     }
 
-    async fn register(&self, name: &str) -> Result<ImageArtifacts, RegisterError> {
+    fn file(&self) -> PathBuf {
         let path = self.at("mine.ext4");
         if !path.exists() {
             rootfs(&path);
         }
+        path
+    }
+
+    async fn register(&self, name: &str) -> Result<ImageArtifacts, RegisterError> {
+        self.register_file(name, RootfsFile::Taken(self.file()), Refresh::IfAbsent).await
+    }
+
+    async fn register_file(
+        &self,
+        name: &str,
+        rootfs: RootfsFile,
+        refresh: Refresh,
+    ) -> Result<ImageArtifacts, RegisterError> {
         let registered = Registered {
             name: name.parse().unwrap(),
-            rootfs: path,
+            rootfs,
             kernel: "generic-6.12".parse().unwrap(),
             init_path: Some("/sbin/init".to_owned()),
             has_sshd: false,
             described: "mine.ext4".to_owned(),
-            refresh: Refresh::IfAbsent,
+            refresh,
         };
         self.store.register(registered, &Reporter::silent("op")).await
     }
@@ -143,4 +156,96 @@ async fn a_bundle_of_the_catalog_is_believed_by_its_digest_only() {
     let image = here.store.build(&recipe(&right), &reporter).await.unwrap();
     assert_eq!((image.name.as_str(), image.kernel.as_str()), ("published", "other"));
     assert!(!image.rootfs.with_file_name("bundle").exists());
+}
+
+#[tokio::test]
+async fn a_file_used_in_place_stays_the_users_and_promoting_copies_it() {
+    let here = here();
+    let (file, reporter) = (here.file(), Reporter::silent("op"));
+    let image = here.register_file("mine", RootfsFile::InPlace(file.clone()), Refresh::IfAbsent).await.unwrap();
+    assert_eq!((&image.rootfs, image.shared_bytes()), (&file, image.allocated_bytes));
+    assert_eq!(here.store.get(&image.name), Some(image.clone()), "it is remembered");
+    assert!(!image.directory.join(ROOTFS).exists());
+    let promoted = here.store.promote(&image.name, &reporter).await.unwrap();
+    assert_eq!((promoted.in_place.as_ref(), &promoted.digest, &promoted.id), (None, &image.digest, &image.id));
+    assert!(promoted.rootfs.starts_with(&promoted.directory) && promoted.directory != image.directory);
+    assert_eq!(fs::read(&promoted.rootfs).unwrap(), fs::read(&file).unwrap());
+    assert!(promoted.allocated_bytes < 8 << 20, "holes must stay holes: {promoted:?}");
+    assert_eq!(here.store.promote(&image.name, &reporter).await.unwrap(), promoted, "once is enough");
+    // The old entry may still be what VMs boot from; removing it and the image leaves the user's file.
+    let old = here.store.superseded();
+    assert_eq!(old.iter().map(|old| &old.rootfs).collect::<Vec<_>>(), [&file]);
+    here.store.remove_superseded(&old[0]).unwrap();
+    here.store.delete(&image.name).await.unwrap();
+    assert!(file.exists() && here.store.list().is_empty());
+    assert_eq!(here.store.promote(&image.name, &reporter).await.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test]
+async fn deleting_an_image_used_in_place_leaves_the_file() {
+    let here = here();
+    let image = here.register_file("mine", RootfsFile::InPlace(here.file()), Refresh::IfAbsent).await.unwrap();
+    // Its neighbours have names that the store would remove in a directory of its own.
+    fs::write(here.at("manifest.json"), "mine").unwrap();
+    fs::write(here.at("rootfs.ext4"), "mine").unwrap();
+    here.register_file("mine", RootfsFile::InPlace(here.file()), Refresh::Always).await.unwrap();
+    for old in here.store.superseded() {
+        here.store.remove_superseded(&old).unwrap();
+    }
+    here.store.delete(&image.name).await.unwrap();
+    assert!(here.file().exists() && here.at("manifest.json").exists() && here.at("rootfs.ext4").exists());
+    assert!(!image.directory.exists());
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_not_promoted_and_one_that_cannot_be_seen_is_not_registered() {
+    let here = here();
+    let reporter = Reporter::silent("op");
+    let image = here.register_file("mine", RootfsFile::InPlace(here.file()), Refresh::IfAbsent).await.unwrap();
+    fs::File::options().append(true).open(here.file()).unwrap().write_all(b"more").unwrap();
+    let error = here.store.promote(&image.name, &reporter).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error}");
+    assert!(error.hints()[0].contains("--refresh"), "{:?}", error.hints());
+    fs::remove_file(here.file()).unwrap();
+    assert_eq!(here.store.promote(&image.name, &reporter).await.unwrap_err().kind(), Kind::NotFound);
+    let absent = RootfsFile::InPlace(here.at("absent"));
+    assert_eq!(here.register_file("other", absent, Refresh::IfAbsent).await.unwrap_err().kind(), Kind::NotFound);
+    let strict = here.store.clone().with_in_place(InPlace::Refused);
+    let strict = Here { store: strict, directory: here.directory };
+    let error = strict.register_file("other", RootfsFile::InPlace(strict.file()), Refresh::IfAbsent).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.hints()[0].contains("--in-place"), "{:?}", error.hints());
+    assert_eq!(fs::read_dir(strict.store.staging()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_bundle_neither_tells_of_a_users_file_nor_leads_to_one() {
+    let here = here();
+    let image = here.register_file("mine", RootfsFile::InPlace(here.file()), Refresh::IfAbsent).await.unwrap();
+    let bundle = here.at("mine.tar.zst");
+    ImageStore::export(&image, fs::File::create(&bundle).unwrap()).unwrap();
+    let mut tar = tar::Archive::new(zstd::Decoder::new(fs::File::open(&bundle).unwrap()).unwrap());
+    let mut manifest = String::new();
+    let mut first = tar.entries().unwrap().next().unwrap().unwrap();
+    std::io::Read::read_to_string(&mut first, &mut manifest).unwrap();
+    assert!(!manifest.contains("in_place"), "{manifest}");
+    let again = here.import(&bundle, "again").await.unwrap();
+    assert_eq!(fs::read(&again.rootfs).unwrap(), fs::read(here.file()).unwrap());
+    // A hostile one names a file of this host.
+    let stamp = serde_json::to_string(&crate::artifact::stamp::FileStamp::observe(&here.file()).unwrap()).unwrap();
+    let evil = manifest.replacen('{', &format!("{{ \"in_place\": {stamp}, \"content\": \"c\","), 1);
+    let mut tar = tar::Builder::new(zstd::Encoder::new(fs::File::create(here.at("evil")).unwrap(), 1).unwrap());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(evil.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    tar.append_data(&mut header, "manifest.json", evil.as_bytes()).unwrap();
+    tar.append_path_with_name(&again.rootfs, "rootfs.ext4").unwrap();
+    tar.into_inner().unwrap().finish().unwrap();
+    let imported = here.import(&here.at("evil"), "evil").await.unwrap();
+    assert_eq!(imported.in_place, None);
+    assert!(imported.rootfs.starts_with(&imported.directory));
+    assert!(!fs::read_to_string(imported.directory.join("manifest.json")).unwrap().contains("content"));
 }

@@ -22,10 +22,10 @@ use crate::reporter::Reporter;
 
 const LAYER_BYTES: usize = 6 << 20;
 
-struct Registry {
+pub(super) struct Registry {
     directory: tempfile::TempDir,
     process: Child,
-    port: u16,
+    pub port: u16,
     /// Of the image's manifest.
     digest: Digest,
 }
@@ -63,13 +63,17 @@ fn layers() -> Vec<Vec<u8>> {
 
 impl Registry {
     /// None if the programs are missing. `password` protects it for the user `me`.
+    pub fn start(password: Option<&str>) -> Option<Self> {
+        Self::start_with(password, tempfile::tempdir().unwrap(), "")
+    }
+
+    /// `more` is what its section `http` says besides.
     #[allow(clippy::print_stderr)]
-    fn start(password: Option<&str>) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
+    pub fn start_with(password: Option<&str>, directory: tempfile::TempDir, more: &str) -> Option<Self> {
         let at = |name: &str| directory.path().join(name);
         let port = free_port();
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{more}}}\n",
             at("storage").display()
         );
         if let Some(password) = password {
@@ -183,18 +187,18 @@ fn answer(mut from: TcpStream, mut to: TcpStream, counted: &AtomicU64, cut_after
     let _ = from.shutdown(Shutdown::Both);
 }
 
-struct Store {
+pub(super) struct Store {
     _directory: tempfile::TempDir,
-    store: ImageStore,
+    pub store: ImageStore,
 }
 
-fn store() -> Store {
+pub(super) fn store() -> Store {
     let directory = tempfile::tempdir().unwrap();
     let store = ImageStore::open(directory.path().join("images"), directory.path().join("cache")).unwrap();
     Store { _directory: directory, store }
 }
 
-fn options(name: &str) -> ContainerOptions {
+pub(super) fn options(name: &str) -> ContainerOptions {
     ContainerOptions {
         name: name.parse().unwrap(),
         kernel: "generic-6.12".parse().unwrap(),
@@ -204,7 +208,7 @@ fn options(name: &str) -> ContainerOptions {
     }
 }
 
-fn from_registry(reference: &str, password: Option<&str>) -> ContainerSource {
+pub(super) fn from_registry(reference: &str, password: Option<&str>) -> ContainerSource {
     ContainerSource::Registry {
         reference: Box::new(reference.parse().unwrap()),
         credential: password.map(|password| Credential {
@@ -222,7 +226,7 @@ impl Store {
     }
 }
 
-fn assert_is_the_image(image: &ImageArtifacts, registry: &Registry) {
+pub(super) fn assert_is_the_image(image: &ImageArtifacts, registry: &Registry) {
     assert_eq!(image.digest, registry.digest.to_string());
     assert_eq!((image.os_pretty_name.as_str(), image.init.as_str(), image.has_sshd), ("Test 2", "none", false));
     assert_eq!(image.environment, ["PATH=/bin", "GREETING=hello"]);

@@ -8,6 +8,7 @@ use banger_proto::names::VmName;
 
 use super::AfterProvision;
 use super::machine::Machine;
+use crate::artifact::stamp::{FileStamp, StampError};
 use crate::platform::PlatformError;
 use crate::reporter::Reporter;
 use crate::store::{Action, IntentChange, StoreError};
@@ -81,6 +82,14 @@ pub enum LaunchError {
         /// The file.
         path: std::path::PathBuf,
     },
+    /// The user's file that its disk is based on is another now: its disk would make no sense.
+    #[error("cannot start the VM {:?}", name.as_str())]
+    SourceChanged {
+        /// Which.
+        name: VmName,
+        /// The cause.
+        source: StampError,
+    },
     /// The platform could not.
     #[error("cannot start the VM {:?}", name.as_str())]
     Platform {
@@ -100,6 +109,7 @@ impl Classified for LaunchError {
             Self::Refused(refusal) => refusal.kind(),
             Self::Cancelled { .. } => Kind::Cancelled,
             Self::SourceGone { .. } => Kind::Failed,
+            Self::SourceChanged { source, .. } => source.kind(),
             Self::Platform { source, .. } => source.kind(),
             Self::Store(error) => error.kind(),
         }
@@ -114,6 +124,9 @@ impl Classified for LaunchError {
                     "Its image or kernel was removed by hand; run `banger vm delete {name}` and create it again."
                 )]
             }
+            Self::SourceChanged { name, .. } => vec![format!(
+                "Put the file back as it was, or run `banger vm delete {name}`: its disk holds only what differs."
+            )],
             Self::Platform { source, .. } => source.hints(),
             Self::Store(error) => error.hints(),
         }
@@ -160,6 +173,9 @@ impl Machine {
             if !path.exists() {
                 return Err(LaunchError::SourceGone { name, path: path.clone() });
             }
+        }
+        if let Some(Err(source)) = boot.rootfs_stamp.as_ref().map(FileStamp::verify) {
+            return Err(LaunchError::SourceChanged { name, source });
         }
         if let Some(owner) = owner {
             let owner = Arc::new(owner);

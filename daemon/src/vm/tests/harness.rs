@@ -129,6 +129,7 @@ impl Artifacts for FakeArtifacts {
             Ok(BootImage {
                 id: "ab".repeat(32).parse().unwrap(),
                 rootfs: self.root.join("rootfs"),
+                rootfs_stamp: None,
                 init_path: Some("/sbin/init".into()),
                 has_sshd: name.as_str() == "with-sshd",
                 name,
