@@ -176,6 +176,17 @@ impl Dir {
         }
     }
 
+    /// Has two names change places. `false` where the file system cannot.
+    pub fn exchange(&self, one: &[u8], other: &[u8]) -> io::Result<bool> {
+        checked(one)?;
+        checked(other)?;
+        match rustix::fs::renameat_with(&self.0, one, &self.0, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes a file or link; nothing there is fine.
     pub fn remove_file(&self, name: &[u8]) -> io::Result<()> {
         checked(name)?;

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod environment;
+mod follow;
 mod launch;
 mod output;
 mod run;

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 
 use super::error::ReceiverError;
 use super::home::{Home, Known, TEMPORARY};
-use super::plan::{Plan, Slot, SlotState};
-use crate::diff::ConflictReason;
+use super::plan::{Against, Plan, Slot, SlotState};
+use crate::diff::{ConflictReason, Decision, decide};
 use crate::digest::{DigestBuilder, TreeDigest};
 use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
 use crate::entry::{Entry, EntryKind};
@@ -87,6 +87,7 @@ impl<'a> Applier<'a> {
         let mut applier =
             Self { home, plan, walker, incoming: None, sending, files_written: 0, files_removed: 0, temporaries: 0 };
         let removals = std::mem::take(&mut applier.plan.removals);
+        let removals = applier.still_ours(removals)?;
         applier.remove(&removals)?;
         Ok(applier)
     }
@@ -371,6 +372,23 @@ impl<'a> Applier<'a> {
         }
     }
 
+    /// Looks again: while a large tree was looked at, the guest may have gone on with what is to be removed.
+    fn still_ours(&mut self, paths: Vec<TreePath>) -> Result<Vec<TreePath>, ReceiverError> {
+        if self.plan.against == Against::All {
+            return Ok(paths);
+        }
+        let mut removals = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (observed, _) = super::plan::observe(&mut self.walker, &path, self.home.known.get(&path))?;
+            match decide(None, &self.home.bases(&path), observed) {
+                Decision::Conflict(reason) => self.plan.kept.push((path, reason)),
+                Decision::Remove => removals.push(path),
+                Decision::Keep | Decision::Write => {}
+            }
+        }
+        Ok(removals)
+    }
+
     /// Takes files away, and the directories that are empty without them.
     fn remove(&mut self, paths: &[TreePath]) -> Result<(), ReceiverError> {
         let mut parents = BTreeSet::new();
@@ -409,7 +427,7 @@ fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen: Option<St
     }
     let outcome = match seen {
         Some(stamp) if !is_dir => match dir.stamp(name)? {
-            Some(now) if now == stamp => dir.rename(temporary, name, Replace::Yes),
+            Some(now) if now == stamp => return exchange(dir, temporary, name, stamp),
             Some(_) => return Ok(Placed::Conflict(ConflictReason::ChangedInGuest)),
             None => return Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
         },
@@ -427,6 +445,31 @@ fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen: Option<St
         Err(error) if is_obstruction(&error) => Ok(Placed::Conflict(ConflictReason::Obstructed)),
         Err(error) => Err(error),
     }
+}
+
+/// Puts the finished temporary in place of what is there, and back if that was not what was seen: a guest that saves
+/// in the very moment between two looks keeps its version.
+fn exchange(dir: &Dir, temporary: &[u8], name: &[u8], seen: Stamp) -> io::Result<Placed> {
+    let placed = |dir: &Dir| {
+        let there = dir.stamp(name)?;
+        Ok(there.map_or(Placed::Conflict(ConflictReason::DeletedInGuest), Placed::Yes))
+    };
+    match dir.exchange(temporary, name) {
+        Ok(true) => {}
+        Ok(false) => {
+            dir.rename(temporary, name, Replace::Yes)?;
+            return placed(dir);
+        }
+        Err(error) if is_absent(&error) => return Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
+        Err(error) => return Err(error),
+    }
+    let same = |now: Stamp| (now.inode, now.size, now.mtime) == (seen.inode, seen.size, seen.mtime);
+    if dir.stamp(temporary)?.is_some_and(same) {
+        dir.remove_file(temporary)?;
+        return placed(dir);
+    }
+    dir.exchange(temporary, name)?;
+    Ok(Placed::Conflict(ConflictReason::ChangedInGuest))
 }
 
 /// Something that is no directory stands where one is needed, or the reverse.

@@ -37,9 +37,10 @@ pub enum SlotState {
 }
 
 /// What a batch may replace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Against {
     /// What we put there.
+    #[default]
     Ours,
     /// Also what the guest made of it. A directory that is not empty still stays.
     All,
@@ -54,6 +55,8 @@ pub struct Plan {
     pub removals: Vec<TreePath>,
     /// Not wanted any more but changed in the guest.
     pub kept: Vec<(TreePath, ConflictReason)>,
+    /// What may be replaced.
+    pub against: Against,
 }
 
 impl Plan {
@@ -93,7 +96,7 @@ impl Plan {
         against: Against,
     ) -> Result<Self, ReceiverError> {
         let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
-        let mut plan = Self { slots: Vec::with_capacity(upserts.len()), ..Self::default() };
+        let mut plan = Self { slots: Vec::with_capacity(upserts.len()), against, ..Self::default() };
         for path in removals {
             let (observed, _) = observe(&mut walker, &path, home.known.get(&path))?;
             match (decide(None, &home.bases(&path), observed), against) {

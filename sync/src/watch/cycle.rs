@@ -71,7 +71,7 @@ impl Default for Tuning {
             stale_lock: 30_000,
             rescan: 30_000,
             rescan_at_most: 600_000,
-            rescan_share: 250,
+            rescan_share: 500,
             check: 3_000,
             check_share: 200,
             poll: 1_000,

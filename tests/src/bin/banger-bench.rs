@@ -38,8 +38,7 @@ fn main() -> ExitCode {
             (latency::render(&report), latency::write(&report))
         }
         _ => {
-            let usage = "usage: banger-bench boot|first-output|image|sync|latency [ROUNDS]";
-            let _ = writeln!(std::io::stderr(), "{usage}");
+            let _ = writeln!(std::io::stderr(), "usage: banger-bench boot|first-output|image|sync|latency [ROUNDS]");
             return ExitCode::from(2);
         }
     };

@@ -40,12 +40,12 @@ pub struct ExecArgs {
     /// First bring the workspace up to date with your repository
     #[arg(long)]
     pub auto_prepare: bool,
-    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
-    #[arg(short, long, value_name = "USER")]
-    pub user: Option<String>,
     /// Run on exactly the tree you have now, and print its digest; a session that follows edits waits meanwhile
     #[arg(long, conflicts_with = "auto_prepare")]
     pub synced: bool,
+    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,

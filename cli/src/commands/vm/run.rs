@@ -59,15 +59,15 @@ pub struct RunArgs {
     /// Leave the VM running in the background and return once it is ready
     #[arg(short, long, conflicts_with_all = ["rm", "command", "tty"])]
     pub detach: bool,
-    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
-    #[arg(short, long, value_name = "USER")]
-    pub user: Option<String>,
     /// Keep the guest's copy in step with your edits; prints the tree the command begins with
     #[arg(long, requires = "path", conflicts_with_all = ["from", "dry_run"])]
     pub watch: bool,
     /// With --watch: what happens to work done in the guest
     #[arg(long, value_name = "MODE", default_value = "one-way-safe", requires = "watch")]
     pub mode: FollowMode,
+    /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
     pub tty: bool,

@@ -35,6 +35,11 @@ pub enum WorkspaceCommand {
     Status(status::StatusArgs),
     Flush(flush::FlushArgs),
     /// Have a session send nothing until `resume`
+    ///
+    ///     banger vm workspace pause box
+    ///
+    /// Barriers are refused meanwhile.
+    #[command(verbatim_doc_comment)]
     Pause(steer::SteerArgs),
     /// Have a session go on, also after it stopped by itself
     ///
@@ -44,6 +49,11 @@ pub enum WorkspaceCommand {
     #[command(verbatim_doc_comment)]
     Resume(steer::SteerArgs),
     /// End a session; the workspace stays as it is
+    ///
+    ///     banger vm workspace stop box
+    ///
+    /// Of a session that died already, what is left of it is removed.
+    #[command(verbatim_doc_comment)]
     Stop(steer::SteerArgs),
     Resolve(resolve::ResolveArgs),
     Verify(verify::VerifyArgs),

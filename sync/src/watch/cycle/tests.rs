@@ -145,16 +145,16 @@ fn looks_that_nothing_asked_for_cost_a_fixed_share() {
     cycle.looked(4, 1_000);
     assert_eq!(cycle.next(1_001), Next::Wait(Some(31_000)));
     cycle.looked(400, 1_000);
-    assert_eq!(cycle.next(1_001), Next::Wait(Some(101_000)));
-    assert_eq!(cycle.next(101_000), Next::Tree);
-    cycle.set_polling(Polling::Yes, 200_000);
-    assert_eq!(cycle.next(200_000), Next::Tree);
-    cycle.looked(300, 200_000);
-    cycle.checked(10, 200_000);
-    assert_eq!(cycle.next(200_001), Next::Wait(Some(203_000)), "the check first");
-    assert_eq!(cycle.next(203_000), Next::Check);
-    cycle.checked(100, 203_000);
-    assert_eq!(cycle.next(203_001), Next::Wait(Some(206_000)));
+    assert_eq!(cycle.next(1_001), Next::Wait(Some(201_000)));
+    assert_eq!(cycle.next(201_000), Next::Tree);
+    cycle.set_polling(Polling::Yes, 201_500);
+    assert_eq!(cycle.next(201_500), Next::Tree);
+    cycle.looked(300, 300_000);
+    cycle.checked(10, 300_000);
+    assert_eq!(cycle.next(300_001), Next::Wait(Some(303_000)), "the check first");
+    assert_eq!(cycle.next(303_000), Next::Check);
+    cycle.checked(100, 303_000);
+    assert_eq!(cycle.next(303_001), Next::Wait(Some(306_000)));
 }
 
 #[test]
