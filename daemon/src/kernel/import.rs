@@ -111,7 +111,8 @@ impl KernelStore {
     ) -> Result<KernelArtifacts, KernelImportError> {
         let ImportedKernel { name, release, files, described, refresh } = imported;
         let from_initrd = !files.join(package::MODULES).is_dir() && files.join(initrd::FILE).is_file();
-        if !is_release(&release) && !(from_initrd && release.is_empty()) {
+        let can_be_read = from_initrd && release.is_empty();
+        if !can_be_read && !is_release(&release) {
             return Err(KernelImportError::Release { release });
         }
         let store = |source| KernelImportError::Store { name: name.clone(), source };

@@ -72,11 +72,12 @@ async fn store(
             images.import_bundle(at("bundle"), options.name, options.refresh, reporter).await.map_err(fail)
         }
         ImageFiles::Rootfs => {
-            register(stores, start, options, RootfsFile::Taken(at("rootfs.ext4")), upload, reporter).await
+            let file = RootfsFile::Taken(at("rootfs.ext4"));
+            register(stores, (start, file), options, upload, reporter).await
         }
         ImageFiles::RootfsInPlace => {
             let file = RootfsFile::InPlace(start.described.clone().into());
-            register(stores, start, options, file, upload, reporter).await
+            register(stores, (start, file), options, upload, reporter).await
         }
     }
 }
@@ -84,9 +85,8 @@ async fn store(
 /// A user's root filesystem, with its own kernel if one came along; that goes again if the image is refused.
 async fn register(
     stores: &Stores,
-    start: &ImportImage,
+    (start, rootfs): (&ImportImage, RootfsFile),
     options: ContainerOptions,
-    rootfs: RootfsFile,
     upload: &Upload,
     reporter: &Reporter,
 ) -> Result<ImageArtifacts, Failure> {
