@@ -81,15 +81,19 @@ async fn no_mutated_conversation_panics_or_leaves_the_root() {
     repo.remove("run.sh");
     let overlay = observe(&repo.root, &ObserveOptions::default()).unwrap();
     let tape = recorded(&connection, &overlay, &first, &repo.place.path().join("tape")).await;
-    let frames = boundaries(&tape);
-    let cage = repo.place.path().join("cage");
+    stays_in_its_root(&tape, repo.place.path());
+}
+
+fn stays_in_its_root(tape: &[u8], place: &Path) {
+    let frames = boundaries(tape);
+    let cage = place.join("cage");
     std::fs::create_dir_all(cage.join("outside")).unwrap();
     std::fs::write(cage.join("outside/file"), b"untouched").unwrap();
     let mut random = Random(42);
     for round in 0..ROUNDS {
         let root = cage.join("root");
         std::fs::create_dir(&root).unwrap();
-        let bytes = mutate(&tape, &frames, &mut random);
+        let bytes = mutate(tape, &frames, &mut random);
         // Any outcome but a panic.
         let _ = receiver::run(&root, Cursor::new(&bytes), std::io::sink());
         assert_eq!(names(&cage), ["outside", "root"], "round {round}");
@@ -98,6 +102,13 @@ async fn no_mutated_conversation_panics_or_leaves_the_root() {
         assert!(!root.join(".git/hooks").exists(), "round {round}");
         std::fs::remove_dir_all(&root).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_mutated_session_panics_or_leaves_the_root() {
+    let Some(sshd) = Sshd::start() else { return };
+    let (tape, repo) = crate::watch::faults::recorded_session(&sshd).await;
+    stays_in_its_root(&tape, repo.place.path());
 }
 
 #[test]

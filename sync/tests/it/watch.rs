@@ -2,7 +2,7 @@
 
 mod barrier;
 mod edits;
-mod faults;
+pub mod faults;
 mod git;
 mod guest_work;
 mod model;

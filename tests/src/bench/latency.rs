@@ -66,6 +66,9 @@ pub fn measure(saves: usize) -> Report {
     let mut session = Session::start(&sshd, &source, &target);
     session.flush();
     report.samples.insert("banger_save", save_and_see(&source, &target, &files, saves));
+    // The saves stand in the way of a checkout.
+    git(&source, &["reset", "-q", "--hard"]);
+    session.flush();
     for round in 0..4 {
         let (checkout, in_step) = session.check_out(&source, branches[round % 2]);
         report.samples.entry("checkout").or_default().push(checkout);

@@ -204,7 +204,8 @@ pub(super) fn unpack_linux(root: &Path) -> Option<PathBuf> {
 fn make_repository(root: &Path) {
     timed(&format!(
         "cd {} && git init -q && git add -A -f . && \
-         git -c user.name=bench -c user.email=bench@example.com commit -q -m bench && git gc -q && git status -s",
+         git -c gc.auto=0 -c maintenance.auto=false -c user.name=bench -c user.email=bench@example.com commit -q -m bench && \
+         git gc -q && git status -s",
         root.display()
     ));
 }

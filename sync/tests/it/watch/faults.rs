@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use banger_sync::overlay::{ObserveOptions, observe};
 use banger_sync::quote::shell_quote;
-use banger_sync::watch::{State, Watching};
+use banger_sync::watch::{Side, State, Watching};
 
-use super::{Following, Wanted, guest_of, is_in_step};
+use super::{Following, Wanted, guest_of, is_in_step, path};
 use crate::prepare::{RECEIVER, prepare_into};
 use crate::repo::Repo;
 use crate::sshd::Sshd;
@@ -163,4 +163,61 @@ async fn paused_is_paused_and_resumed_is_everything() {
     session.guest_has("README.md", Some(b"paused\n")).await;
     session.assert_in_step("resumed").await;
     session.stop().await;
+}
+
+/// Every byte a host sent in a session with every kind of batch, and the repository as it is at its end.
+pub async fn recorded_session(sshd: &Sshd) -> (Vec<u8>, Repo) {
+    let repo = Repo::new();
+    repo.write("large", &vec![1; 700 << 10]);
+    repo.commit("large");
+    let tape = repo.place.path().join("tape");
+    let command = format!(
+        "tee {} | {} --root {}",
+        shell_quote(tape.to_str().unwrap()),
+        shell_quote(RECEIVER),
+        shell_quote(guest_of(&repo).to_str().unwrap())
+    );
+    let session = Following::start(sshd, repo, Wanted { command: Some(command), ..Wanted::default() }).await;
+    session.until("in step", is_in_step).await;
+    for round in 0..3 {
+        session.repo.write("README.md", format!("round {round}\n").as_bytes());
+        session.watch.flush().await.unwrap();
+        session.repo.write("large", &vec![round; 900 << 10]);
+        session.repo.chmod("src/main.c", if round % 2 == 0 { 0o755 } else { 0o644 });
+        session.watch.flush().await.unwrap();
+    }
+    session.repo.remove("run.sh");
+    std::fs::write(session.guest.join("src/main.c"), b"the guest's\n").unwrap();
+    session.until("told", |status| status.conflicts.len() == 1).await;
+    session.watch.prefer(Side::Host, path("src/main.c")).await.unwrap();
+    session.repo.commit("a commit");
+    session.assert_in_step("at the end").await;
+    let (repo, _) = session.stop().await;
+    let bytes = std::fs::read(&tape).unwrap();
+    (bytes, repo)
+}
+
+/// Not only between frames but at random bytes: whatever was done of it, the next transfer knows it for its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_cut_anywhere_is_finished_by_the_next_transfer() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let (tape, repo) = recorded_session(&sshd).await;
+    let overlay = observe(&repo.root, &ObserveOptions::default()).unwrap();
+    let mut cuts = crate::crash::boundaries(&tape);
+    assert_eq!(cuts.last(), Some(&tape.len()), "the tape is whole");
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..30 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        cuts.push(usize::try_from(state % tape.len() as u64).unwrap());
+    }
+    for cut in cuts {
+        let guest = repo.place.path().join("cut");
+        let _ = banger_sync::receiver::run(&guest, std::io::Cursor::new(&tape[..cut]), std::io::sink());
+        let finished = prepare_into(&connection, &overlay, &guest).await.unwrap();
+        assert_eq!(finished.conflicts, [], "cut at {cut}");
+        assert_eq!(finished.tree_digest, overlay.tree_digest(), "cut at {cut}");
+        assert_eq!(crate::repo::git_in(&guest, &["status", "--porcelain"]), b"", "cut at {cut}");
+        std::fs::remove_dir_all(&guest).unwrap();
+    }
 }
