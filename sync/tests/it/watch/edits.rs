@@ -48,7 +48,8 @@ async fn every_kind_of_edit_arrives_by_itself() {
     session.guest_has("src/deep/er/file.txt", Some(b"back\n")).await;
     std::fs::remove_dir_all(session.repo.path("src")).unwrap();
     session.guest_has("src/main.c", None).await;
-    assert!(!session.guest.join("src").exists(), "empty directories go too");
+    let gone = || !session.guest.join("src").exists();
+    super::eventually("empty directories go too", gone, || format!("{:#?}", session.status())).await;
     session.repo.write("src/main.c", b"again\n");
     session.guest_has("src/main.c", Some(b"again\n")).await;
     assert!(matches!(session.status().watching, Watching::Events { directories } if directories >= 2));
