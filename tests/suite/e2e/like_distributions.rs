@@ -144,7 +144,8 @@ fn alpine_like(who: Who) {
     env.banger(["vm", "create", "--name", "box", "--image", "alpine"]).args(SMALL).finish().ok();
     assert_eq!(say(&env, "root", "hello; id -u"), "musl root\n0\n");
     assert_eq!(say(&env, "guest", "hello; id -u; id -G"), "musl guest\n405\n100\n");
-    assert_eq!(say(&env, "guest", "su -c 'id -u; hello'"), "0\nmusl root\n");
+    // By its path: this BusyBox prefers what is built into its shell, which is not setuid.
+    assert_eq!(say(&env, "guest", "/bin/su -c 'id -u; hello'"), "0\nmusl root\n");
     assert_eq!(say(&env, "root", "ping -c 1 127.0.0.1 >/dev/null && echo pong"), "pong\n");
     env.banger(["vm", "delete", "box"]).finish().ok();
     env.banger(["image", "delete", "alpine"]).finish().ok();

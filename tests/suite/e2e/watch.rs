@@ -34,7 +34,9 @@ fn saves_reach_a_command_that_runs_and_guest_work_is_told_and_settled() {
 
     exec(&env, "box", &["sh", "-c", "echo work > Makefile"]).ok();
     until("the guest's edit is told", PATIENCE, || session(&env)["conflicts"][0]["path"] == "Makefile");
-    env.banger(["vm", "workspace", "flush", "box"]).finish().refused(4, &["Makefile"]);
+    // It is data all the same which tree that is.
+    let refused = env.banger(["vm", "workspace", "flush", "box"]).finish().expect(4);
+    assert!(refused.errors().contains("Makefile"), "{refused:?}");
     env.banger(["vm", "exec", "--synced", "box", "--", "true"]).finish().refused(4, &["Makefile"]);
     env.banger(["vm", "workspace", "resolve", "box", "--prefer", "host", "Makefile"]).finish().ok();
     let flushed = env.banger(["vm", "workspace", "flush", "box", "--json"]).finish().ok().json();
