@@ -42,7 +42,6 @@ lint: ## Formatting, clippy with warnings denied, shellcheck where installed, fu
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	@tools/lint-shell
-	@tools/check-fuzz
 
 fmt: ## Format the Rust sources
 	@$(CARGO) fmt --all
