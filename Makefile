@@ -38,7 +38,7 @@ demo: install-deps build ## From nothing: run the tests of examples/hello-c in a
 test: build ## Run every test, the end-to-end suite (real VMs) included
 	@tools/run-tests
 
-lint: ## Formatting, clippy with warnings denied, shellcheck where installed, fuzz targets
+lint: ## Formatting, clippy with warnings denied, shellcheck where installed
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	@tools/lint-shell
