@@ -10,7 +10,7 @@
 . "$SMOKE/scenarios/lib/helper.sh"
 frames=${SMOKE_FRAMES:-100000}
 # Of these many, each is looked for in the journal; of the others, in a file that stands in for it: the helper writes
-# the same lines the same way, and an emulated host's journal takes some 200 of them a second.
+# the same lines the same way, and counting 100,000 entries of an emulated host's journal takes long.
 journalled=2000
 audit_file=$scratch/audit
 helper_install
