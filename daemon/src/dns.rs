@@ -28,6 +28,9 @@ pub use forward::{Upstream, host_resolver};
 pub use serve::run;
 pub use table::Table;
 
+/// Ports that the kernel may choose until one is free for both transports.
+const CHOSEN_PORT_ATTEMPTS: u32 = 16;
+
 /// Names will not be served.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve the names of VMs on {address}")]
@@ -84,5 +87,14 @@ fn bind_at(address: SocketAddrV4) -> Result<Sockets, BindError> {
         listen(&tcp, 64)?;
         Ok(Sockets { udp, tcp: tcp.into() })
     };
-    bound().map_err(|source| BindError { address, source })
+    let mut attempts = CHOSEN_PORT_ATTEMPTS;
+    loop {
+        match bound() {
+            // The kernel chose a port that is free for datagrams only.
+            Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse && attempts > 1 => {
+                attempts -= 1;
+            }
+            bound => return bound.map_err(|source| BindError { address, source }),
+        }
+    }
 }

@@ -252,6 +252,8 @@ mod status {
             let kind = match status.code() {
                 Code::Cancelled => Kind::Cancelled,
                 Code::Unavailable | Code::DeadlineExceeded => Kind::Unreachable,
+                // A cause does not travel: this side made the status because the connection broke.
+                Code::Unknown if std::error::Error::source(&status).is_some() => Kind::Unreachable,
                 Code::InvalidArgument => Kind::Usage,
                 Code::NotFound => Kind::NotFound,
                 Code::PermissionDenied | Code::Unauthenticated => Kind::Refused,
@@ -301,5 +303,13 @@ mod tests {
         let mut failure = Failure::new(Kind::Conflict, "a").caused_by("b").hint("Run `c`.").in_operation("op-1");
         failure.left_behind.push("tap".into());
         assert_eq!(Failure::from(v1::Failure::from(&failure)), failure);
+    }
+
+    #[cfg(any(feature = "client", feature = "server"))]
+    #[test]
+    fn a_broken_connection_is_told_from_an_unknown_answer() {
+        use tonic::Status;
+        assert_eq!(Failure::from(Status::from_error("transport error".into())).kind, Kind::Unreachable);
+        assert_eq!(Failure::from(Status::unknown("transport error")).kind, Kind::Internal);
     }
 }
