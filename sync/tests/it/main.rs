@@ -4,6 +4,7 @@
 
 mod crash;
 mod export;
+mod files;
 mod hostile;
 mod mutation;
 mod overlay;
