@@ -76,9 +76,10 @@ pub(super) fn serve<R: Read, W: Write>(
     }
     let mut slots = delivery.plan(&memory, pieces, guest)?;
     reply(writer, Reply::Need(Need { bitmap: needed(&slots) }))?;
-    let made = || slots.iter().filter(|slot| slot.decision == Decision::Make);
-    if made().next().is_some() {
-        memory.begin(made().map(|slot| &slot.piece))?;
+    let made: Vec<&Piece> =
+        slots.iter().filter(|slot| slot.decision == Decision::Make).map(|slot| &slot.piece).collect();
+    if !made.is_empty() {
+        memory.begin(&made)?;
         memory.unfinished = true;
     }
     for slot in &mut slots {

@@ -74,8 +74,9 @@ impl Memory {
     }
 
     /// Before the first change: these may come to be there.
-    pub fn begin<'p>(&self, intended: impl Iterator<Item = &'p Piece>) -> Result<(), ReceiverError> {
-        let entries = self.known.values().flatten().chain(intended).map(DeliverEntry::from).collect();
+    pub fn begin(&self, intended: &[&Piece]) -> Result<(), ReceiverError> {
+        let known = self.known.values().flatten();
+        let entries = known.chain(intended.iter().copied()).map(DeliverEntry::from).collect();
         self.save(&DeliverState { version: VERSION, entries, unfinished: true })
     }
 

@@ -200,8 +200,7 @@ fn what_was_edited_in_the_guest_stays_and_what_was_not_follows_the_host() {
     std::fs::remove_file(root.join("image")).unwrap();
     let second =
         [file("edited", 0o600, b"2"), file("image", 0o600, b"2"), file("own", 0o600, b"2"), file("plain", 0o600, b"2")];
-    let conflicts =
-        vec![("edited".to_owned(), WireConflict::ChangedInGuest), ("own".to_owned(), WireConflict::CreatedInGuest)];
+    let conflicts = vec![("edited".to_owned(), WireConflict::Changed), ("own".to_owned(), WireConflict::Created)];
     assert_eq!(deliver(root, &second, false).unwrap(), (2, conflicts.clone()));
     let contents = ["edited", "image", "own", "plain"].map(|name| std::fs::read(root.join(name)).unwrap());
     assert_eq!(contents, [&b"work"[..], b"2", b"work", b"2"]);
