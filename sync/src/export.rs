@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod branch;
+pub mod bundle;
 pub mod caution;
 pub mod error;
 pub mod work;
