@@ -115,6 +115,46 @@ async fn the_patch_makes_the_guests_tree_and_the_guest_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_become_a_bundle_that_git_fetches() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let repo = Repo::new();
+    let guest = guest_with_work(&connection, &repo).await;
+    let wanted = Wanted { base: base(&repo), pack: true, ..Wanted::default() };
+    let mut pack = Vec::new();
+    let summary = export(&connection, &command(&guest), wanted, &mut |item| {
+        if let Item::Pack(bytes) = item {
+            pack.extend_from_slice(bytes);
+        }
+        Ok::<(), io::Error>(())
+    })
+    .await
+    .unwrap();
+    let header = banger_sync::export::bundle::header(&summary, base(&repo)).unwrap();
+    let bundle = repo.place.path().join("work.bundle");
+    std::fs::write(&bundle, [header.as_bytes(), &pack].concat()).unwrap();
+    repo.git(&["bundle", "verify", "-q", bundle.to_str().unwrap()]);
+    repo.git(&["fetch", "-q", bundle.to_str().unwrap(), "HEAD"]);
+    let guest_head = String::from_utf8(crate::repo::git_in(&guest, &["rev-parse", "HEAD"])).unwrap();
+    assert_eq!(repo.text(&["rev-parse", "FETCH_HEAD"]), guest_head.trim());
+    repo.git(&["fsck", "--strict"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_without_git_says_so() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let repo = Repo::new();
+    let guest = guest_with_work(&connection, &repo).await;
+    let without = format!("PATH=/nowhere exec {}", command(&guest));
+    let wanted = Wanted { base: base(&repo), patch: true, ..Wanted::default() };
+    let refused = export(&connection, &without, wanted, &mut |_| Ok::<(), io::Error>(())).await.unwrap_err();
+    let said = banger_proto::failure::Failure::from_error(&refused);
+    assert!(said.chain.last().unwrap().ends_with("there is no program `git` in the guest"), "{said:?}");
+    assert!(said.hints.iter().any(|hint| hint.contains("Install git")), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_configured_in_the_guest_runs_but_the_guests_filters() {
     let Some(sshd) = Sshd::start() else { return };
     let connection = sshd.connect().await;
