@@ -10,6 +10,7 @@ pub mod branch;
 pub mod bundle;
 pub mod caution;
 pub mod error;
+mod placing;
 pub mod work;
 
 use std::io;

@@ -208,6 +208,22 @@ async fn changes_go_onto_a_clean_tree_only() {
     assert!(matches!(refused, ExportError::Moving { .. }), "{refused}");
     repo.remove("committed.txt");
     assert_eq!(tree(&repo.root), clean, "what is refused changes nothing");
+    // One in the place of a directory, which is found only when everything else is written already.
+    std::fs::create_dir(guest.join("zoo")).unwrap();
+    std::fs::write(guest.join("zoo/new"), b"new\n").unwrap();
+    std::fs::write(repo.path(".git/info/exclude"), "zoo\n").unwrap();
+    repo.write("zoo", b"precious\n");
+    let with_zoo = tree(&repo.root);
+    let refused = stage(&connection, &repo, &guest).await.apply(&repo.root).unwrap_err();
+    assert!(matches!(refused, ExportError::Write { .. }), "{refused}");
+    assert_eq!(tree(&repo.root), with_zoo, "what fails in the middle is taken back");
+    repo.remove("zoo");
+    // A file that becomes a directory, and the reverse.
+    std::fs::remove_dir_all(guest.join("src")).unwrap();
+    std::fs::write(guest.join("src"), b"a file now\n").unwrap();
+    std::fs::remove_file(guest.join("README.md")).unwrap();
+    std::fs::create_dir(guest.join("README.md")).unwrap();
+    std::fs::write(guest.join("README.md/below"), b"a directory now\n").unwrap();
 
     stage(&connection, &repo, &guest).await.apply(&repo.root).unwrap();
     let mut expected = tree(&guest);
