@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency clean-state
+.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-peer clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -72,6 +72,10 @@ bench-latency: ## Measure how soon a save is on the other side, against lsyncd; 
 	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \
 		--bin banger-sync-receiver --bin banger-bench
 	@$(RELEASE)/banger-bench latency
+
+bench-peer: build ## Measure `vm run` against microsandbox in the smoke host; writes target/bench/peer.json
+	@$(CARGO) build --release --quiet -p banger-smoke
+	@$(RELEASE)/banger-smoke run --scenario bench_peer --measurements $(TARGET_DIR)/bench/peer.json
 
 clean-state: ## Forget the kernel and image that the tests share (they are built again when needed)
 	@rm -rf $(TARGET_DIR)/test-artifacts

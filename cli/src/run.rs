@@ -192,8 +192,12 @@ impl Usage<'_> {
             guest_work::spool(self.context, connection, &vm).await
         };
         let saved = self.interrupts.guard_stubbornly(&self.context.ui, saving).await;
-        if let Some(path) = saved.map_err(|error| error.context("cannot save the work done in the guest"))? {
-            self.context.ui.status(&format!("work done in the guest is kept in {}", path.display()));
+        if let Some(kept) = saved.map_err(|error| error.context("cannot save the work done in the guest"))? {
+            self.context.ui.status(&format!("work done in the guest is kept in {}", kept.patch.display()));
+            if let Some(bundle) = kept.bundle {
+                let bundle = bundle.display();
+                self.context.ui.status(&format!("its commits are kept in {bundle}: `git fetch {bundle} HEAD`"));
+            }
         }
         Ok(())
     }

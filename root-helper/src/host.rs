@@ -11,6 +11,7 @@ pub mod forwarding;
 pub mod links;
 pub mod linux;
 pub mod nft;
+pub mod nft_generation;
 pub mod process;
 pub mod resolver;
 pub mod root_disk;
@@ -96,6 +97,8 @@ pub trait Host: Send {
 
     /// The machine monitor in its unit, with its socket there.
     fn start_machine(&self, vm: &VmId, limits: Limits) -> Step<(Process, OwnedFd)>;
+    /// There may be processes in the VM's unit. It says nothing of a start that systemd has yet to begin.
+    fn has_machine(&self, vm: &VmId) -> Step<bool>;
     /// The unit, and so every process in it, is gone.
     fn stop_machine(&self, vm: &VmId) -> Step<()>;
     /// The process, if it is still that one and runs.

@@ -34,6 +34,11 @@ pub fn store_tag(vm: &VmId) -> String {
     format!("banger-{vm}-store")
 }
 
+/// Where the processes of [`unit`] are, on a host with one hierarchy of control groups.
+pub fn control_group(vm: &VmId) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(SLICE).join(unit(vm))
+}
+
 /// The transient unit of the machine monitor.
 pub fn unit(vm: &VmId) -> String {
     format!("banger-vm-{vm}.service")

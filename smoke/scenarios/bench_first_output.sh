@@ -59,6 +59,7 @@ by_hand() {
     [ -d "/proc/$vmm" ] || { tail -n 20 "$scratch/console" >&2; fail "Firecracker ended"; }
     sleep 0.1
   done
+  since "$started" >"$scratch/greets"
   apart ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
     -i "$owner_home/.local/state/banger/ssh/id_ed25519" -p "$port" "root@$address" echo first >"$scratch/first"
   since "$started"
@@ -84,6 +85,7 @@ better() { printf '%s\n%s\n' "$1" "$2" | sort -n | head -n 1; }
 hand=$(by_hand) ours=$(by_banger)
 hand=$(better "$hand" "$(by_hand)") ours=$(better "$ours" "$(by_banger)")
 say "by hand $hand s, with banger $ours s"
+measure first_output_by_hand_port_seconds "$(cat "$scratch/greets")"
 measure first_output_by_hand_seconds "$hand"
 measure first_output_seconds "$ours"
 measure first_output_ratio "$(awk -v ours="$ours" -v hand="$hand" 'BEGIN { printf "%.2f", ours / hand }')"

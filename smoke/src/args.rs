@@ -36,6 +36,9 @@ pub struct Run {
     /// The ordinary user for whom banger is installed, with --local
     #[arg(long, value_name = "USER", env = "SUDO_USER", default_value = "dev")]
     pub owner: String,
+    /// Write what the scenarios measured to this file too, as one JSON object
+    #[arg(long, value_name = "FILE")]
+    pub measurements: Option<PathBuf>,
     /// Print the scenarios and what each claims
     #[arg(long)]
     pub list: bool,

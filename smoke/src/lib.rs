@@ -20,6 +20,7 @@ mod fixture;
 mod host;
 pub mod layout;
 mod payload;
+mod peer;
 mod place;
 mod report;
 mod scenario;

@@ -5,6 +5,7 @@
 //! bin/                the product's programs as far as they are built, firecracker, jailer
 //! kernels/NAME@BUILD/ a kernel, as it lies in banger's store
 //! images/NAME@BUILD/  an image, likewise
+//! peer/               another product and an image for both, where they are to be compared
 //! ```
 //! A disk, because copying half a gigabyte by ssh into an emulated machine takes minutes and this takes seconds.
 
@@ -37,6 +38,8 @@ pub struct Parts {
     pub kernel: Option<PathBuf>,
     /// An image's directory in a store.
     pub image: Option<PathBuf>,
+    /// What [`crate::peer`] made.
+    pub peer: Option<PathBuf>,
 }
 
 /// The product's programs that are not built.
@@ -64,6 +67,9 @@ pub fn assemble(layout: &Layout, parts: &Parts, directory: &Path) -> Result<()> 
             fs::create_dir(&shelf).map_err(Error::file("make", &shelf))?;
             copy(artifact, &shelf, &log)?;
         }
+    }
+    if let Some(peer) = &parts.peer {
+        copy(peer, &directory.join("peer"), &log)?;
     }
     Ok(())
 }

@@ -75,6 +75,17 @@ impl Report {
         let text = serde_json::to_string_pretty(self).expect("a report has only string keys");
         fs::write(path, text + "\n").map_err(Error::file("write", path))
     }
+
+    /// Writes every number that the scenarios of this run measured, and on what kind of host.
+    pub fn write_measurements(&self, path: &Path) -> Result<()> {
+        let numbers: BTreeMap<_, _> = self.scenarios.iter().flat_map(|ran| &ran.measurements).collect();
+        let accelerator = self.host.as_ref().map(|host| host.accelerator);
+        let text = serde_json::json!({ "accelerator": accelerator, "measurements": numbers });
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
+        }
+        fs::write(path, format!("{text:#}\n")).map_err(Error::file("write", path))
+    }
 }
 
 /// The numbers a log reports.

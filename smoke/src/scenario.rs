@@ -3,9 +3,10 @@
 //! ```text
 //! # claim: a stopped VM keeps its files            required, one sentence
 //! # as: dev                                        required: dev or root
-//! # needs: kernel image programs                   what must be in the payload (default: nothing)
+//! # needs: kernel image programs peer              what must be in the payload (default: nothing)
 //! # stage: daily                                   host, install, daily, faults or uninstall (default: daily)
 //! # reboot: yes                                    once before a reboot of the host and once after it (default: no)
+//! # run: asked                                      only when it is named (default: always)
 //! # limit: 300                                     seconds (default: 300)
 //! ```
 
@@ -61,6 +62,8 @@ pub enum Need {
     Image,
     /// The product's programs.
     Programs,
+    /// Another product to measure against.
+    Peer,
 }
 
 /// One script.
@@ -80,6 +83,8 @@ pub struct Scenario {
     pub limit: Duration,
     /// What it runs in: one part, or one on each side of a reboot.
     pub phases: &'static [Phase],
+    /// Only when it is named.
+    pub is_on_request: bool,
 }
 
 /// A part of a scenario; the script sees its name as SMOKE_PHASE.
@@ -120,10 +125,10 @@ pub fn discover(layout: &Layout) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Those that were named, all if none was; what installs banger comes with what needs it installed.
+/// Those that were named, all but those that must be if none was; what installs banger comes with what needs it installed.
 pub fn select(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
     if names.is_empty() {
-        return Ok(all);
+        return Ok(all.into_iter().filter(|scenario| !scenario.is_on_request).collect());
     }
     let find = |name: &String| all.iter().find(|scenario| scenario.name == *name);
     if let Some(name) = names.iter().find(|name| find(name).is_none()) {
@@ -156,6 +161,7 @@ fn parse(name: String, text: &str) -> std::result::Result<Scenario, String> {
         "kernel" => Ok(Need::Kernel),
         "image" => Ok(Need::Image),
         "programs" => Ok(Need::Programs),
+        "peer" => Ok(Need::Peer),
         other => Err(format!("nothing provides {other:?}")),
     };
     let needs = value("needs").unwrap_or("").split_whitespace().map(need).collect::<std::result::Result<_, _>>()?;
@@ -165,7 +171,12 @@ fn parse(name: String, text: &str) -> std::result::Result<Scenario, String> {
         "yes" => &[Phase::Before, Phase::After],
         other => return Err(format!("`# reboot: {other}` is neither yes nor no")),
     };
-    Ok(Scenario { name, claim, runs_as, stage, needs, limit: Duration::from_secs(limit), phases })
+    let is_on_request = match value("run").unwrap_or("always") {
+        "always" => false,
+        "asked" => true,
+        other => return Err(format!("`# run: {other}` is neither always nor asked")),
+    };
+    Ok(Scenario { name, claim, runs_as, stage, needs, limit: Duration::from_secs(limit), phases, is_on_request })
 }
 
 #[cfg(test)]

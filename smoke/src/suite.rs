@@ -10,6 +10,7 @@ use crate::fixture;
 use crate::host::{image, machine::Machine};
 use crate::layout::{Layout, empty};
 use crate::payload::{self, Parts};
+use crate::peer;
 use crate::place::Place;
 use crate::report::{Host, Report};
 use crate::scenario::{self, Need, Scenario, User};
@@ -42,6 +43,9 @@ pub fn run(layout: &Layout, asked: &Run) -> Result<bool> {
         }
     };
     report.write(&layout.cache("report.json"))?;
+    if let Some(path) = &asked.measurements {
+        report.write_measurements(path)?;
+    }
     ui::step(&format!("report: {}", layout.cache("report.json").display()));
     ui::totals(&report.scenarios);
     Ok(report.is_good())
@@ -73,7 +77,13 @@ pub fn gather(layout: &Layout, given: &Given, needs: &[Need]) -> Result<(Parts, 
         lacking.push((Need::Programs, format!("not built: {} (run `make build`)", missing.join(", "))));
     }
     let fixture = Some(given.fixture.clone().map_or_else(|| fixture::ensure(layout), Ok)?);
-    Ok((Parts { fixture, kernel, image }, lacking))
+    let peer = needs.contains(&Need::Peer).then(|| peer::ensure(layout)).transpose();
+    let peer = peer.unwrap_or_else(|error| {
+        ui::problem(&error);
+        lacking.push((Need::Peer, error.to_string()));
+        None
+    });
+    Ok((Parts { fixture, kernel, image, peer }, lacking))
 }
 
 /// The host in QEMU, with the payload in it.

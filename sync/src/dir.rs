@@ -262,6 +262,11 @@ impl Walker {
         Self { root, open: Vec::new() }
     }
 
+    /// Where it starts.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
     /// The directory `path` is in, and its name there.
     pub fn parent<'p>(&mut self, path: &'p TreePath) -> io::Result<(&Dir, &'p [u8])> {
         self.descend(path, Dir::open_dir)

@@ -7,8 +7,10 @@
 
 pub mod apply;
 pub mod branch;
+pub mod bundle;
 pub mod caution;
 pub mod error;
+mod placing;
 pub mod work;
 
 use std::io;

@@ -1,12 +1,13 @@
 //! Nothing is lost with a VM: whoever deletes one is told what exists only in it, or gets it as a file first.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use banger_proto::failure::Kind;
 use banger_proto::v1::{Vm, VmState};
 use banger_sync::export::work::{GuestWork, look, mark_exported};
-use banger_sync::export::{Item, Wanted, export};
+use banger_sync::export::{Item, Wanted, bundle, export};
 use banger_sync::receiver::sync_command;
 use banger_sync::ssh::Connection;
 
@@ -86,11 +87,20 @@ pub fn forget_stop(context: &Context, vm: &Vm) {
     }
 }
 
-/// Before `--rm` deletes: writes the guest's work into a file, if there is any.
+/// Where the guest's work is kept.
+#[derive(Debug)]
+pub struct Spooled {
+    /// Everything that is not in the base commit.
+    pub patch: PathBuf,
+    /// The guest's commits, for `git fetch`.
+    pub bundle: Option<PathBuf>,
+}
+
+/// Before `--rm` deletes: writes the guest's work into files, if there is any.
 ///
 /// # Errors
 /// It cannot be told, or not be written; the VM must stay.
-pub async fn spool(context: &Context, connection: &Connection, vm: &Vm) -> Result<Option<PathBuf>, CliError> {
+pub async fn spool(context: &Context, connection: &Connection, vm: &Vm) -> Result<Option<Spooled>, CliError> {
     let Some(workspace) = &vm.workspace else { return Ok(None) };
     let Some(path) = guest_path(vm) else { return Ok(None) };
     let command = sync_command(&path);
@@ -108,17 +118,36 @@ pub async fn spool(context: &Context, connection: &Connection, vm: &Vm) -> Resul
             .map(|failure| failure.caused_by(source.to_string()))
     };
     std::fs::create_dir_all(&directory).map_err(|source| failed("create", &source))?;
-    let mut file = tempfile::NamedTempFile::new_in(&directory).map_err(|source| failed("write to", &source))?;
+    let temporary = || tempfile::NamedTempFile::new_in(&directory).map_err(|source| failed("write to", &source));
+    let (mut patch, mut pack) = (temporary()?, temporary()?);
     let base = gix::ObjectId::from_hex(workspace.head_commit.as_bytes()).ok();
-    let wanted = Wanted { base, patch: true, ..Wanted::default() };
+    let wanted = Wanted { base, patch: true, pack: true, ..Wanted::default() };
     let summary = export(connection, &command, wanted, &mut |item| match item {
-        Item::Patch(bytes) => std::io::Write::write_all(&mut file, bytes),
-        Item::Change(_) | Item::Content(_) | Item::Pack(_) => Ok(()),
+        Item::Patch(bytes) => patch.write_all(bytes),
+        Item::Pack(bytes) => pack.write_all(bytes),
+        Item::Change(_) | Item::Content(_) => Ok(()),
     })
     .await?;
-    let kept = directory.join(format!("{}-{}.patch", vm.name, now_ms()));
-    file.as_file().sync_all().map_err(|source| failed("write to", &source))?;
-    file.persist_noclobber(&kept).map_err(|error| failed("write to", &error.error))?;
+    let stem = format!("{}-{}", vm.name, now_ms());
+    let keep = |file: tempfile::NamedTempFile, extension: &str| {
+        let kept = directory.join(format!("{stem}.{extension}"));
+        file.as_file().sync_all().map_err(|source| failed("write to", &source))?;
+        file.persist_noclobber(&kept).map_err(|error| failed("write to", &error.error))?;
+        Ok::<_, CliError>(kept)
+    };
+    let bundle = match bundle::header(&summary, base) {
+        Some(header) => {
+            let mut file = temporary()?;
+            let joined = file.write_all(header.as_bytes()).and_then(|()| {
+                std::io::copy(&mut pack.reopen()?, &mut file)?;
+                Ok(())
+            });
+            joined.map_err(|source| failed("write to", &source))?;
+            Some(keep(file, "bundle")?)
+        }
+        None => None,
+    };
+    let kept = Spooled { patch: keep(patch, "patch")?, bundle };
     // The VM is deleted next; that it does not know of its export matters only if that fails.
     let _ = mark_exported(connection, &command, &summary.fingerprint).await;
     Ok(Some(kept))

@@ -952,8 +952,10 @@ pub enum FailureClass {
     Version = 6,
     Protocol = 7,
     Io = 8,
-    /// No workspace there, no git in the guest, or not the commit asked for.
+    /// No workspace there, or not the commit asked for.
     NotFound = 40,
+    /// The image has no git, which an export is made with.
+    NoGit = 41,
 }
 impl FailureClass {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -972,6 +974,7 @@ impl FailureClass {
             Self::Protocol => "FAILURE_CLASS_PROTOCOL",
             Self::Io => "FAILURE_CLASS_IO",
             Self::NotFound => "FAILURE_CLASS_NOT_FOUND",
+            Self::NoGit => "FAILURE_CLASS_NO_GIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -987,6 +990,7 @@ impl FailureClass {
             "FAILURE_CLASS_PROTOCOL" => Some(Self::Protocol),
             "FAILURE_CLASS_IO" => Some(Self::Io),
             "FAILURE_CLASS_NOT_FOUND" => Some(Self::NotFound),
+            "FAILURE_CLASS_NO_GIT" => Some(Self::NoGit),
             _ => None,
         }
     }

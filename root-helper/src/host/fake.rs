@@ -191,6 +191,10 @@ impl Host for Fake {
         Ok((PROCESS, pidfd()))
     }
 
+    fn has_machine(&self, _: &VmId) -> Step<bool> {
+        Ok(true)
+    }
+
     fn stop_machine(&self, vm: &VmId) -> Step<()> {
         self.0.take("stop", format!("machine {vm}"))
     }

@@ -11,6 +11,7 @@ use banger_proto::names::{BuildId, ImageName, VmId};
 use serde_json::Value;
 
 use super::links::{self, Prefixed};
+use super::nft_generation::{self, Seen};
 use super::{Host, Limits, Usage, forwarding, nft, process, resolver, root_disk, rules, unit};
 use crate::error::{Step, StepError, step};
 use crate::kernel_names;
@@ -31,6 +32,7 @@ const SOCKET_STEP: Duration = Duration::from_millis(3);
 pub struct Linux {
     install: Install,
     boot_id: String,
+    seen: Seen,
 }
 
 impl Linux {
@@ -38,7 +40,7 @@ impl Linux {
     pub fn observe(install: Install) -> Step<Self> {
         let file = "/proc/sys/kernel/random/boot_id";
         let boot_id = fs::read_to_string(file).map_err(step(format!("read {file}")))?.trim().to_owned();
-        Ok(Self { install, boot_id })
+        Ok(Self { install, boot_id, seen: Seen::default() })
     }
 
     fn bridge(&self) -> &str {
@@ -89,11 +91,23 @@ impl Host for Linux {
     }
 
     fn apply_rules(&self, batch: &Value) -> Step<()> {
+        let before = nft_generation::current();
         let answer = nft::run(batch)?;
-        if answer.is_done { Ok(()) } else { Err(StepError::new("put the tables in place", answer.text)) }
+        if !answer.is_done {
+            return Err(StepError::new("put the tables in place", answer.text));
+        }
+        let after = nft_generation::current();
+        // One transaction later, and it was ours: the tables are what we wrote.
+        let is_ours = matches!((before, after), (Some(before), Some(after)) if after == before.wrapping_add(1));
+        self.seen.set(after.filter(|_| is_ours), batch);
+        Ok(())
     }
 
     fn has_rules(&self, batch: &Value) -> Step<bool> {
+        let generation = nft_generation::current();
+        if self.seen.is(generation, batch) {
+            return Ok(true);
+        }
         let mut listings = Vec::new();
         for query in rules::render_queries() {
             let answer = nft::run(&query)?;
@@ -103,7 +117,11 @@ impl Host for Linux {
                 _ => return Ok(false),
             }
         }
-        Ok(rules::matches(batch, &listings))
+        let is_there = rules::matches(batch, &listings);
+        // Only if nothing was changed while nft looked.
+        let unchanged = generation.filter(|_| is_there && nft_generation::current() == generation);
+        self.seen.set(unchanged, batch);
+        Ok(is_there)
     }
 
     fn is_forwarding(&self) -> Step<bool> {
@@ -169,6 +187,12 @@ impl Host for Linux {
             }
         }
         Ok((process, pidfd))
+    }
+
+    fn has_machine(&self, vm: &VmId) -> Step<bool> {
+        // Where systemd lays its groups out otherwise, anything may be.
+        let is_unified = exists(Path::new("/sys/fs/cgroup/cgroup.controllers"))?;
+        Ok(!is_unified || exists(&kernel_names::control_group(vm))?)
     }
 
     fn stop_machine(&self, vm: &VmId) -> Step<()> {

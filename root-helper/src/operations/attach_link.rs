@@ -64,9 +64,9 @@ impl Classified for AttachLinkError {
 /// [`AttachLinkError`]; a link that was not there before is gone again then.
 pub fn perform(world: &mut World, vm: &VmId, address: Ipv4Addr) -> Result<(), AttachLinkError> {
     let failed = |source| AttachLinkError::Step { vm: vm.clone(), source };
-    ensure_network::ensure_bridge(world).map_err(|source| AttachLinkError::Network { vm: vm.clone(), source })?;
+    ensure_network::make_bridge(world).map_err(|source| AttachLinkError::Network { vm: vm.clone(), source })?;
     if world.holdings(vm).link == Some(address) {
-        return world.host.ensure_tap(vm).map_err(failed);
+        return ensure_network::apply_policy(world).and_then(|()| world.host.ensure_tap(vm)).map_err(failed);
     }
     let name = kernel_names::tap(vm);
     if world.host.has_link(&name).map_err(failed)? {
@@ -74,7 +74,7 @@ pub fn perform(world: &mut World, vm: &VmId, address: Ipv4Addr) -> Result<(), At
     }
     world.begin(vm, Intent::AttachLink, |holdings| holdings.link = Some(address)).map_err(failed)?;
     // The rules first: the tap passes nothing but its guest's frames from its first moment on.
-    let attached = ensure_network::apply_rules(world).and_then(|()| world.host.ensure_tap(vm));
+    let attached = ensure_network::apply_policy(world).and_then(|()| world.host.ensure_tap(vm));
     match attached {
         Ok(()) => world.end(vm, |_| ()).map_err(failed),
         Err(error) => {

@@ -62,17 +62,32 @@ pub fn perform(world: &mut World) -> Result<(), EnsureNetworkError> {
 ///
 /// # Errors
 /// [`EnsureNetworkError`].
-pub fn ensure_bridge(world: &mut World) -> Result<(), EnsureNetworkError> {
+fn ensure_bridge(world: &mut World) -> Result<(), EnsureNetworkError> {
+    make_bridge(world)?;
+    Ok(apply_policy(world)?)
+}
+
+/// The bridge alone: nothing is on it that was not before.
+///
+/// # Errors
+/// [`EnsureNetworkError`].
+pub fn make_bridge(world: &mut World) -> Result<(), EnsureNetworkError> {
     let bridge = &world.install.network.bridge;
     if !world.ledger().network.bridge && world.host.has_link(bridge)? {
         return Err(EnsureNetworkError::Foreign { bridge: bridge.clone() });
     }
     world.change_network(|network| network.bridge = true)?;
-    world.host.ensure_bridge()?;
+    Ok(world.host.ensure_bridge()?)
+}
+
+/// Tables and forwarding are what the ledger says.
+///
+/// # Errors
+/// The step that failed.
+pub fn apply_policy(world: &mut World) -> Result<(), StepError> {
     // The rules before forwarding: never a moment in which the host forwards what they would drop.
     apply_rules(world)?;
-    apply_forwarding(world)?;
-    Ok(())
+    apply_forwarding(world)
 }
 
 /// The tables are what the ledger says.

@@ -49,9 +49,22 @@ METADATA
 }
 
 helper_uninstall() {
+  helper_last_words
   helper_stop
   [ ! -x "$helper_programs/bangerd-root" ] || "$helper_programs/bangerd-root" teardown-all
   rm -rf /etc/banger "$helper_programs" /var/lib/banger "$helper_state" /run/banger-root
+}
+
+# Of a guest that died: the runner looks for it, as under emulation that is no fault of what was to be shown. What a
+# scenario that failed (`status` of check.sh's finish) saw last of each guest is worth reading in any case.
+helper_last_words() {
+  local console vm
+  for console in /var/lib/banger/vms/*/console.log; do
+    [ -e "$console" ] || continue
+    vm=$(basename "$(dirname "$console")")
+    grep -aF -m 1 'Kernel panic' "$console" | sed "s/^/guest died: $vm: /" || true
+    [ "${status:-0}" -eq 0 ] || tail -n 15 "$console" | tr -d '\r' | sed "s/^/console of ${vm:0:4}: /"
+  done
 }
 
 # With what it needs and nothing else (docs/decisions/0005-what-only-root-can-do.md). Arguments are more properties.

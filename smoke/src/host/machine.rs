@@ -1,5 +1,6 @@
 //! One run of the test host: an overlay, a QEMU, a way in. Dropped, or killed together with this program, it is gone.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,6 +20,13 @@ use crate::scenario::User;
 const UP_LIMIT: Duration = Duration::from_secs(300);
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
+/// The clock of an emulated processor is the real one's and good, but the kernel finds it wanting and would ask an
+/// emulated device. A tick that comes again heals an interrupt that got lost with a #VMEXIT, which otherwise leaves a
+/// processor asleep for ever (docs/decisions/0004-smoke-host.md).
+const EMULATED: &str = " tsc=reliable clocksource=tsc nohz=off highres=off \
+     hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_check_interval_secs=20";
+/// What each kernel begins with.
+const FIRST_WORDS: &str = "] Linux version ";
 /// The label of the payload's file system ([`crate::payload`]).
 pub const PAYLOAD_LABEL: &str = "smoke-payload";
 /// Where the host mounts it.
@@ -38,6 +46,8 @@ pub struct Machine {
     pub until_running: Duration,
     console: PathBuf,
     log: PathBuf,
+    /// How often it was to begin.
+    boots: Cell<usize>,
 }
 
 impl Machine {
@@ -61,9 +71,9 @@ impl Machine {
         let qemu = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         let qemu = qemu.map_err(|source| Error::Start { program: "qemu-system-x86_64".to_owned(), source })?;
         let reach = Reach::new(port, image)?;
-        let none = Duration::ZERO;
+        let (none, boots) = (Duration::ZERO, Cell::new(1));
         let mut machine =
-            Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console, log: log_path };
+            Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console, log: log_path, boots };
 
         machine.wait_for_ssh(started + UP_LIMIT)?;
         machine.until_ssh = started.elapsed();
@@ -75,6 +85,7 @@ impl Machine {
     /// Reboots it, from inside and in order; returns when systemd has started everything again.
     pub fn reboot(&self, layout: &Layout) -> Result<()> {
         let log = layout.logs().join("boot.log");
+        self.boots.set(self.boots.get() + 1);
         // The answer may be lost with the connection.
         let mut ask = self.reach.command(User::Root, STEP_LIMIT, "systemctl reboot");
         let _ = bounded::run(&mut ask, &log)?;
@@ -95,10 +106,11 @@ impl Machine {
         self.wait_for_systemd(layout)
     }
 
-    /// Whether its kernel has panicked since it was booted.
-    pub fn has_panicked(&self) -> bool {
+    /// The kernel panicked, or began anew without being told to: what a processor does that cannot go on.
+    pub fn has_died(&self) -> bool {
         let said = std::fs::read(&self.console).unwrap_or_default();
-        String::from_utf8_lossy(&said).contains("Kernel panic - not syncing")
+        let said = String::from_utf8_lossy(&said);
+        said.contains("Kernel panic - not syncing") || said.matches(FIRST_WORDS).count() > self.boots.get()
     }
 
     /// Puts its last words where the next host's do not overwrite them, and ends it.
@@ -155,7 +167,11 @@ fn qemu(accelerator: Accelerator, port: u16, console: &Path) -> Command {
     // restrict: from inside nothing outside can be reached; only ssh comes in.
     command.args(["-netdev", &format!("user,id=uplink,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22")]);
     command.args(["-device", "virtio-net-pci,netdev=uplink", "-device", "virtio-rng-pci"]);
-    command.args(["-append", "root=/dev/vda rw console=ttyS0 mitigations=off panic=1"]);
+    let emulated = match accelerator {
+        Accelerator::Tcg => EMULATED,
+        Accelerator::Kvm => "",
+    };
+    command.args(["-append", &format!("root=/dev/vda rw console=ttyS0 mitigations=off panic=1{emulated}")]);
     command
 }
 

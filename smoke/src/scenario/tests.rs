@@ -29,6 +29,7 @@ fn a_wrong_header_is_refused() {
         ("# claim: x\n# as: dev\n# needs: luck\n", "luck"),
         ("# claim: x\n# as: dev\n# stage: never\n", "never"),
         ("# claim: x\n# as: dev\n# limit: long\n", "limit"),
+        ("# claim: x\n# as: dev\n# run: never\n", "never"),
     ] {
         let reason = parse("x".to_owned(), text).unwrap_err();
         assert!(reason.contains(part), "{reason}");
@@ -46,4 +47,16 @@ fn a_daily_scenario_brings_the_installation_with_it() {
     assert_eq!(names(&["bare"]).unwrap(), ["bare"]);
     assert_eq!(names(&[]).unwrap(), ["bare", "setup", "work"]);
     assert!(names(&["other"]).is_err());
+}
+
+#[test]
+fn what_runs_when_asked_only_is_not_among_all() {
+    let bench = parse("bench".to_owned(), "# claim: it is fast\n# as: dev\n# stage: host\n# run: asked\n").unwrap();
+    let all = vec![scenario("bare", "host"), bench];
+    let names = |asked: &[String]| {
+        let chosen = select(all.clone(), asked).unwrap();
+        chosen.into_iter().map(|one| one.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[]), ["bare"]);
+    assert_eq!(names(&["bench".to_owned()]), ["bench"]);
 }

@@ -1,8 +1,8 @@
 //! Puts the guest's changes onto a clean working tree: all of them, or none.
 //!
 //! Contents wait beside the repository until everything has arrived and every precondition holds: nothing uncommitted
-//! or untracked, and each file still what the guest's copy started from. Only then is anything written, each file
-//! under a temporary name first. Links are never followed.
+//! or untracked, and each file still what the guest's copy started from. Only then is anything written
+//! ([`placing`](super::placing)). Links are never followed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 
 use gix::index::entry::Mode;
 
+use super::placing::Placing;
 use super::{Change, ExportError, Item};
-use crate::dir::{Dir, Replace, Walker};
+use crate::dir::{Dir, Walker};
 use crate::entry::{EntryKind, Reason};
 use crate::overlay::{CopyMode, ObserveOptions, index, observe, repository};
 use crate::path::TreePath;
-
-/// Names of files on their way start with this.
-const TEMPORARY: &[u8] = b".banger-tmp-apply";
 
 /// Changes and where their contents wait.
 pub struct Staging {
@@ -70,7 +68,7 @@ impl Staging {
     /// Writes everything into the working tree.
     ///
     /// # Errors
-    /// [`ExportError`]; before the first write unless it is [`ExportError::Write`].
+    /// [`ExportError`]; the working tree is as it was, unless it is [`ExportError::HalfWritten`].
     pub fn apply(mut self, worktree: &Path) -> Result<PathBuf, ExportError> {
         self.open = None;
         for (number, change) in self.changes.iter().enumerate() {
@@ -81,25 +79,7 @@ impl Staging {
             }
         }
         let root = self.check(worktree)?;
-        let failed = |path: &TreePath| {
-            let path = path.clone();
-            move |source| ExportError::Write { action: "write", path, source }
-        };
-        let mut walker = Walker::new(Dir::open_root(&root).map_err(|source| ExportError::Keep { source })?);
-        // Removals first: a directory may become a file.
-        for change in self.changes.iter().filter(|change| change.kind.is_none()) {
-            remove(&mut walker, &change.path).map_err(|source| ExportError::Write {
-                action: "remove",
-                path: change.path.clone(),
-                source,
-            })?;
-        }
-        for (number, change) in self.changes.iter().enumerate() {
-            if let Some(kind) = change.kind {
-                let bytes = fs::read(self.path(number)).map_err(|source| ExportError::Keep { source })?;
-                write(&mut walker, change, kind, &bytes).map_err(failed(&change.path))?;
-            }
-        }
+        Placing::into_root(&root)?.place(&self.changes, |number| fs::read(self.path(number)))?;
         Ok(root)
     }
 
@@ -175,40 +155,4 @@ fn mode_of(kind: EntryKind) -> Mode {
         EntryKind::Executable => Mode::FILE_EXECUTABLE,
         EntryKind::Symlink => Mode::SYMLINK,
     }
-}
-
-fn remove(walker: &mut Walker, path: &TreePath) -> io::Result<()> {
-    let mut gone = path.clone();
-    let (dir, name) = walker.parent(&gone)?;
-    dir.remove_file(name)?;
-    // Directories that are empty now go as well, as with git.
-    while let Ok(parent) = TreePath::parse(gone.split().0) {
-        walker.forget();
-        let (dir, name) = walker.parent(&parent)?;
-        if !dir.remove_empty_dir(name)? {
-            break;
-        }
-        gone = parent;
-    }
-    walker.forget();
-    Ok(())
-}
-
-fn write(walker: &mut Walker, change: &Change, kind: EntryKind, bytes: &[u8]) -> io::Result<()> {
-    let (dir, name) = walker.ensure_parent(&change.path)?;
-    dir.remove_file(TEMPORARY)?;
-    match kind {
-        EntryKind::Symlink => dir.symlink(bytes, TEMPORARY)?,
-        EntryKind::File => dir.create_file(TEMPORARY, 0o644)?.write_all(bytes)?,
-        EntryKind::Executable => dir.create_file(TEMPORARY, 0o755)?.write_all(bytes)?,
-    }
-    let replace = if change.old.is_some() { Replace::Yes } else { Replace::No };
-    if change.old.is_none() {
-        dir.remove_empty_dir(name)?;
-    }
-    let placed = dir.rename(TEMPORARY, name, replace);
-    if placed.is_err() {
-        dir.remove_file(TEMPORARY)?;
-    }
-    placed
 }

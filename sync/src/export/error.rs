@@ -65,6 +65,18 @@ pub enum ExportError {
         /// Why not.
         source: io::Error,
     },
+    /// One, and what was done before could not be taken back.
+    #[error("cannot {action} {path}, and this could not be taken back: {}", left.join("; "))]
+    HalfWritten {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: TreePath,
+        /// What is not as it was, and why.
+        left: Vec<String>,
+        /// Why it failed at first.
+        source: io::Error,
+    },
     /// Not what was announced.
     #[error("the content of {path} does not match its digest")]
     Content {
@@ -122,7 +134,9 @@ impl Classified for ExportError {
             Self::Transfer { source } => source.kind(),
             Self::Host { source, .. } => source.kind(),
             Self::Keep { .. } => Kind::HostNotReady,
-            Self::Moved | Self::Write { .. } | Self::Content { .. } | Self::Git { .. } => Kind::Failed,
+            Self::Moved | Self::Write { .. } | Self::HalfWritten { .. } | Self::Content { .. } | Self::Git { .. } => {
+                Kind::Failed
+            }
             Self::NotClean { .. } | Self::Moving { .. } | Self::NotForward { .. } | Self::CheckedOut { .. } => {
                 Kind::Conflict
             }
@@ -156,6 +170,9 @@ impl Classified for ExportError {
             Self::Objects { .. } => {
                 vec!["See what git in the guest thinks with `banger vm exec VM -- git fsck`.".into()]
             }
+            Self::HalfWritten { .. } => vec![
+                "The files were committed: see what differs with `git status`, and get it back with `git checkout`.".into(),
+            ],
             Self::Write { .. } | Self::Content { .. } | Self::Git { .. } => Vec::new(),
         }
     }

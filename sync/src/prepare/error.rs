@@ -122,6 +122,7 @@ impl Classified for PrepareError {
                 FailureClass::Protocol => Kind::Internal,
                 FailureClass::NotFound => Kind::NotFound,
                 FailureClass::NoSpace
+                | FailureClass::NoGit
                 | FailureClass::ReadOnly
                 | FailureClass::Permission
                 | FailureClass::Io
@@ -156,6 +157,9 @@ impl Classified for PrepareError {
                 FailureClass::Busy => vec!["Wait for the other transfer; see it with `banger vm list`.".into()],
                 FailureClass::NotFound => vec![
                     "See what is there with `banger vm exec VM -- git log`, or put a workspace there with `banger vm workspace prepare VM`.".into(),
+                ],
+                FailureClass::NoGit => vec![
+                    "Install git in the guest, for example with `banger vm exec VM -- apt-get install git`, or fetch the files alone with `banger vm exec VM -- tar -c . > work.tar`.".into(),
                 ],
                 FailureClass::ReadOnly
                 | FailureClass::Permission

@@ -473,7 +473,7 @@ fn exchange(dir: &Dir, temporary: &[u8], name: &[u8], seen: Stamp) -> io::Result
 }
 
 /// Something that is no directory stands where one is needed, or the reverse.
-fn is_obstruction(error: &io::Error) -> bool {
+pub(super) fn is_obstruction(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NOTEMPTY | Errno::XDEV)

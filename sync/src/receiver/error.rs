@@ -136,7 +136,7 @@ impl ReceiverError {
             Self::Busy { .. } => FailureClass::Busy,
             Self::State { .. } => FailureClass::Io,
             Self::NoWorkspace { .. } | Self::UnknownBase { .. } => FailureClass::NotFound,
-            Self::Export { source, .. } if source.kind() == io::ErrorKind::NotFound => FailureClass::NotFound,
+            Self::Export { source, .. } if source.kind() == io::ErrorKind::NotFound => FailureClass::NoGit,
             Self::Export { source, .. } => class_of_io(source),
             Self::Root { source, .. } | Self::Io { source, .. } => class_of_io(source),
         };

@@ -17,7 +17,7 @@ use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{DeltaPart, FetchPart, WireEntry};
 use rustix::fs::FileType;
 
-use super::apply::{Applied, Applier, Sending};
+use super::apply::{Applied, Applier, Sending, is_obstruction};
 use super::error::ReceiverError;
 use super::git::{self, GitInstaller};
 use super::home::{Home, Known};
@@ -190,6 +190,10 @@ impl Followed {
                     self.home.known.insert(path.clone(), Known { entry: entry.clone(), stamp });
                 }
                 (Decision::Conflict(reason), _) => conflicts.push((path.clone(), reason)),
+                // What cannot be written as things are is no older version: sent again, it would be refused again.
+                (Decision::Write, _) if is_obstructed(&mut walker, path, observed)? => {
+                    conflicts.push((path.clone(), ConflictReason::Obstructed));
+                }
                 (Decision::Keep | Decision::Write | Decision::Remove, _) => outdated.push(path.clone()),
             }
         }
@@ -268,6 +272,21 @@ impl Followed {
 
     fn walker(&self) -> Result<Walker, ReceiverError> {
         Ok(Walker::new(self.home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?))
+    }
+}
+
+/// True if something of the guest's is where `path` or a directory on the way to it would have to be.
+fn is_obstructed(walker: &mut Walker, path: &TreePath, observed: Observed) -> Result<bool, ReceiverError> {
+    let failed = || ReceiverError::at("look at", path);
+    match (walker.parent(path), observed) {
+        (Ok((dir, name)), Observed::Directory) => {
+            let names = dir.open_dir(name).and_then(|dir| dir.names()).map_err(failed())?;
+            Ok(!names.is_empty())
+        }
+        (Ok(_), _) => Ok(false),
+        (Err(error), _) if is_obstruction(&error) => Ok(true),
+        (Err(error), _) if is_absent(&error) => Ok(false),
+        (Err(error), _) => Err(failed()(error)),
     }
 }
 

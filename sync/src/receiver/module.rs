@@ -114,19 +114,28 @@ pub struct Module {
 }
 
 impl Module {
-    fn open(home: &Home, name: Name, step: fn(&Dir, &[u8]) -> io::Result<Dir>) -> Result<Option<Self>, ReceiverError> {
-        let opened = name.open(&home.git, step).and_then(|git| Ok((step(&git, b"banger")?, git)));
-        let (memory, git) = match opened {
-            Ok(found) => found,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(ReceiverError::in_git("open", "modules")(error)),
-        };
+    /// `None`: there is none.
+    fn open(home: &Home, name: Name) -> Result<Option<Self>, ReceiverError> {
+        match name.open(&home.git, Dir::open_dir).and_then(|git| Ok((git.open_dir(b"banger")?, git))) {
+            Ok((memory, git)) => Self::load(home, name, git, memory).map(Some),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(ReceiverError::in_git("open", "modules")(error)),
+        }
+    }
+
+    fn make(home: &Home, name: Name) -> Result<Self, ReceiverError> {
+        let made = name.open(&home.git, Dir::ensure_dir).and_then(|git| Ok((git.ensure_dir(b"banger")?, git)));
+        let (memory, git) = made.map_err(ReceiverError::in_git("make", "modules"))?;
+        Self::load(home, name, git, memory)
+    }
+
+    fn load(home: &Home, name: Name, git: Dir, memory: Dir) -> Result<Self, ReceiverError> {
         let damaged = || ReceiverError::State { root: home.path().to_owned() };
         let state = match read(&memory, STATE, STATE_LIMIT).map_err(ReceiverError::in_git("read", "modules"))? {
             Some(bytes) => SyncState::decode(&bytes[..]).map_err(|_| damaged())?,
             None => SyncState::default(),
         };
-        Ok(Some(Self { name, git, memory, state }))
+        Ok(Self { name, git, memory, state })
     }
 
     /// Its git files.
@@ -188,7 +197,7 @@ fn names(home: &Home) -> Result<Vec<Name>, ReceiverError> {
 /// # Errors
 /// [`ReceiverError`].
 pub fn known(home: &Home) -> Result<Vec<Module>, ReceiverError> {
-    let opened = names(home)?.into_iter().map(|name| Module::open(home, name, Dir::open_dir));
+    let opened = names(home)?.into_iter().map(|name| Module::open(home, name));
     opened.filter_map(Result::transpose).collect()
 }
 
@@ -232,7 +241,7 @@ impl Told {
         }
         // Those inside first, or the directories around them are not empty.
         for gone in names(home)?.into_iter().rev().filter(|old| !populated.contains(&old.path)) {
-            let module = Module::open(home, gone.clone(), Dir::open_dir)?;
+            let module = Module::open(home, gone.clone())?;
             if module.map_or(Ok(false), |module| module.was_moved(home))? {
                 // Its commits are the guest's work, and have to be found.
                 if !modules.names.contains(&gone) {
@@ -248,12 +257,12 @@ impl Told {
                 modules.open.push(None);
                 continue;
             }
-            let module = Module::open(home, name.clone(), Dir::ensure_dir)?;
-            if let (Some(module), Some(dir)) = (&module, &made) {
-                git::make_directories(&module.git)?;
+            let module = Module::make(home, name.clone())?;
+            git::make_directories(&module.git)?;
+            if let Some(dir) = &made {
                 link(home, name, dir).map_err(ReceiverError::at("write .git of", &name.path))?;
             }
-            modules.open.push(module.zip(wanted.finish.clone()));
+            modules.open.push(wanted.finish.clone().map(|finish| (module, finish)));
         }
         Ok(modules)
     }

@@ -55,6 +55,8 @@ enum Trouble {
     Unreachable(String),
     /// Git was at work meanwhile: once more when it is done.
     Torn,
+    /// What was put right in the guest did not stay so.
+    Restless,
 }
 
 /// See the module.
@@ -447,6 +449,7 @@ impl Session {
                 | FailureClass::Protocol
                 | FailureClass::Io
                 | FailureClass::NotFound
+                | FailureClass::NoGit
                 | FailureClass::Unspecified => {}
             }
         }

@@ -13,6 +13,7 @@ use banger_sync::ssh::Connection;
 use crate::prepare::{RECEIVER, prepare_into};
 use crate::repo::{Repo, git_in};
 use crate::sshd::Sshd;
+use crate::tape::cuts;
 
 /// Runs a prepare and keeps every byte the host sent.
 pub async fn recorded(connection: &Connection, overlay: &Overlay, root: &Path, tape: &Path) -> Vec<u8> {
@@ -52,27 +53,6 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Where each frame of a stream ends.
-pub fn boundaries(bytes: &[u8]) -> Vec<usize> {
-    let mut ends = vec![0];
-    let mut at = 0;
-    while at < bytes.len() {
-        let (mut length, mut shift) = (0_usize, 0);
-        loop {
-            let byte = bytes[at];
-            at += 1;
-            length |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        at += length;
-        ends.push(at);
-    }
-    ends
-}
-
 fn is_temporary(path: &Path) -> bool {
     path.file_name().unwrap().to_string_lossy().starts_with(".banger-tmp-")
 }
@@ -99,15 +79,7 @@ async fn killed_at_every_frame_and_at_random_bytes_each_file_is_old_or_new() {
     let tape = recorded(&connection, &overlay, &after, &repo.place.path().join("tape")).await;
     let (old, new) = (files(&before), files(&after));
 
-    let mut cuts = boundaries(&tape);
-    assert_eq!(cuts.last(), Some(&tape.len()), "the tape is whole");
-    // A fixed sequence: the same bytes every time.
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    for _ in 0..60 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        cuts.push(usize::try_from(state % tape.len() as u64).unwrap());
-    }
-    for cut in cuts {
+    for cut in cuts(&tape, 60) {
         let guest = repo.place.path().join("guest");
         copy(&before, &guest);
         let ended = receiver::run(&guest, Cursor::new(&tape[..cut]), std::io::sink());

@@ -115,6 +115,46 @@ async fn the_patch_makes_the_guests_tree_and_the_guest_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_become_a_bundle_that_git_fetches() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let repo = Repo::new();
+    let guest = guest_with_work(&connection, &repo).await;
+    let wanted = Wanted { base: base(&repo), pack: true, ..Wanted::default() };
+    let mut pack = Vec::new();
+    let summary = export(&connection, &command(&guest), wanted, &mut |item| {
+        if let Item::Pack(bytes) = item {
+            pack.extend_from_slice(bytes);
+        }
+        Ok::<(), io::Error>(())
+    })
+    .await
+    .unwrap();
+    let header = banger_sync::export::bundle::header(&summary, base(&repo)).unwrap();
+    let bundle = repo.place.path().join("work.bundle");
+    std::fs::write(&bundle, [header.as_bytes(), &pack].concat()).unwrap();
+    repo.git(&["bundle", "verify", "-q", bundle.to_str().unwrap()]);
+    repo.git(&["fetch", "-q", bundle.to_str().unwrap(), "HEAD"]);
+    let guest_head = String::from_utf8(crate::repo::git_in(&guest, &["rev-parse", "HEAD"])).unwrap();
+    assert_eq!(repo.text(&["rev-parse", "FETCH_HEAD"]), guest_head.trim());
+    repo.git(&["fsck", "--strict"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_without_git_says_so() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let repo = Repo::new();
+    let guest = guest_with_work(&connection, &repo).await;
+    let without = format!("PATH=/nowhere exec {}", command(&guest));
+    let wanted = Wanted { base: base(&repo), patch: true, ..Wanted::default() };
+    let refused = export(&connection, &without, wanted, &mut |_| Ok::<(), io::Error>(())).await.unwrap_err();
+    let said = banger_proto::failure::Failure::from_error(&refused);
+    assert!(said.chain.last().unwrap().ends_with("there is no program `git` in the guest"), "{said:?}");
+    assert!(said.hints.iter().any(|hint| hint.contains("Install git")), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_configured_in_the_guest_runs_but_the_guests_filters() {
     let Some(sshd) = Sshd::start() else { return };
     let connection = sshd.connect().await;
@@ -168,6 +208,22 @@ async fn changes_go_onto_a_clean_tree_only() {
     assert!(matches!(refused, ExportError::Moving { .. }), "{refused}");
     repo.remove("committed.txt");
     assert_eq!(tree(&repo.root), clean, "what is refused changes nothing");
+    // One in the place of a directory, which is found only when everything else is written already.
+    std::fs::create_dir(guest.join("zoo")).unwrap();
+    std::fs::write(guest.join("zoo/new"), b"new\n").unwrap();
+    std::fs::write(repo.path(".git/info/exclude"), "zoo\n").unwrap();
+    repo.write("zoo", b"precious\n");
+    let with_zoo = tree(&repo.root);
+    let refused = stage(&connection, &repo, &guest).await.apply(&repo.root).unwrap_err();
+    assert!(matches!(refused, ExportError::Write { .. }), "{refused}");
+    assert_eq!(tree(&repo.root), with_zoo, "what fails in the middle is taken back");
+    repo.remove("zoo");
+    // A file that becomes a directory, and the reverse.
+    std::fs::remove_dir_all(guest.join("src")).unwrap();
+    std::fs::write(guest.join("src"), b"a file now\n").unwrap();
+    std::fs::remove_file(guest.join("README.md")).unwrap();
+    std::fs::create_dir(guest.join("README.md")).unwrap();
+    std::fs::write(guest.join("README.md/below"), b"a directory now\n").unwrap();
 
     stage(&connection, &repo, &guest).await.apply(&repo.root).unwrap();
     let mut expected = tree(&guest);

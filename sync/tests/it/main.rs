@@ -15,5 +15,6 @@ mod scenarios;
 mod seccomp;
 mod ssh;
 mod sshd;
+mod tape;
 mod verify;
 mod watch;

@@ -9,10 +9,11 @@ use banger_sync::overlay::memory::Memory;
 use banger_sync::overlay::{ObserveOptions, observe};
 use banger_sync::receiver;
 
-use crate::crash::{boundaries, recorded};
+use crate::crash::recorded;
 use crate::prepare::prepare_into;
 use crate::repo::Repo;
 use crate::sshd::Sshd;
+use crate::tape::boundaries;
 
 const ROUNDS: usize = 400;
 

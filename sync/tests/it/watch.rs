@@ -83,6 +83,8 @@ pub struct Wanted {
     pub tuning: Tuning,
     /// Instead of the plain receiver.
     pub command: Option<String>,
+    /// Instead of [`guest_of`].
+    pub guest: Option<PathBuf>,
 }
 
 pub fn guest_of(repo: &Repo) -> PathBuf {
@@ -91,22 +93,17 @@ pub fn guest_of(repo: &Repo) -> PathBuf {
 
 impl Following {
     pub async fn start(sshd: &Sshd, repo: Repo, wanted: Wanted) -> Self {
-        let guest = guest_of(&repo);
+        let guest = wanted.guest.clone().unwrap_or_else(|| guest_of(&repo));
         let way = Way::to(sshd);
-        let (sender, batches) = mpsc::unbounded_channel();
-        let options = WatchOptions {
-            path: repo.root.clone(),
-            observe: ObserveOptions { include_untracked: wanted.include_untracked, ..ObserveOptions::default() },
-            guest_path: guest.to_str().unwrap().to_owned(),
-            command: wanted.command.unwrap_or_else(|| command(&guest)),
-            mode: wanted.mode,
-            budget: wanted.budget,
-            memory_file: None,
-            tuning: wanted.tuning,
-        };
-        let reach: Arc<dyn Reach> = way.clone();
-        let (watch, running) = start(options, reach, Some(sender)).await.unwrap();
+        let (watch, running, batches) = launch(&repo.root, &guest, &way, wanted).await;
         Self { repo, guest, watch, way, batches, running }
+    }
+
+    /// Another session on the same two trees, as after its process was ended and started again.
+    pub async fn restart(&mut self, wanted: Wanted) {
+        self.watch.stop();
+        tokio::time::timeout(PATIENCE, &mut self.running).await.expect("it stops").unwrap();
+        (self.watch, self.running, self.batches) = launch(&self.repo.root, &self.guest, &self.way, wanted).await;
     }
 
     pub fn options(&self, include_untracked: bool) -> ObserveOptions {
@@ -166,6 +163,28 @@ impl Following {
         tokio::time::timeout(PATIENCE, self.running).await.expect("it stops").unwrap();
         (self.repo, self.guest)
     }
+}
+
+async fn launch(
+    root: &Path,
+    guest: &Path,
+    way: &Arc<Way>,
+    wanted: Wanted,
+) -> (Watch, JoinHandle<()>, mpsc::UnboundedReceiver<Batch>) {
+    let (sender, batches) = mpsc::unbounded_channel();
+    let options = WatchOptions {
+        path: root.to_owned(),
+        observe: ObserveOptions { include_untracked: wanted.include_untracked, ..ObserveOptions::default() },
+        guest_path: guest.to_str().unwrap().to_owned(),
+        command: wanted.command.unwrap_or_else(|| command(guest)),
+        mode: wanted.mode,
+        budget: wanted.budget,
+        memory_file: None,
+        tuning: wanted.tuning,
+    };
+    let reach: Arc<dyn Reach> = way.clone();
+    let (watch, running) = start(options, reach, Some(sender)).await.unwrap();
+    (watch, running, batches)
 }
 
 pub fn path(text: &str) -> TreePath {

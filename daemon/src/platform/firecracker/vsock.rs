@@ -8,20 +8,24 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
-/// Between two attempts while the guest does not listen yet. Each is a packet to the guest.
+/// Between the first attempts while the guest does not listen yet. Each is a packet to the guest, which has better to do.
 const AGAIN: Duration = Duration::from_millis(20);
+/// Of the time waited so far, between two later attempts: what is found late is found late by little.
+const SHARE: u32 = 40;
 /// `OK 4294967295`.
 const ANSWER_LIMIT: usize = 32;
 
 /// A connection, as soon as the guest listens; it may never. Whoever waits watches the VMM meanwhile.
 pub async fn connect_when_listening(socket: &Path, port: u32) -> UnixStream {
+    let began = Instant::now();
     loop {
         match connect(socket, port).await {
             Ok(stream) => return stream,
             Err(error) => tracing::trace!(path = %socket.display(), "no guest listens yet: {error}"),
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(AGAIN.max(began.elapsed() / SHARE)).await;
     }
 }
 

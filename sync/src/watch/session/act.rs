@@ -94,6 +94,12 @@ impl Session {
                 self.problem = Some(why.clone());
                 why
             }
+            Trouble::Restless => {
+                let why = "the guest's tree differs again each time it was put right".to_owned();
+                self.problem = Some(why.clone());
+                self.cycle.failed(now);
+                why
+            }
             Trouble::Torn => {
                 self.cycle.hint_tree(now);
                 self.look_at_git();
@@ -192,7 +198,8 @@ impl Session {
                 if there != here {
                     self.mismatches += 1;
                     if self.mismatches < MISMATCHES {
-                        break;
+                        self.cycle.hint_tree(self.now());
+                        return Ok(None);
                     }
                     self.mismatches = 0;
                     return Err(Trouble::Link(PrepareError::DigestMismatch { host: here, guest: there }));
@@ -213,8 +220,8 @@ impl Session {
             }
             self.correct().await?;
         }
-        self.cycle.hint_tree(self.now());
-        Ok(None)
+        // Nobody is helped by doing it again at once, for as long as it takes.
+        Err(Trouble::Restless)
     }
 
     /// Reads the whole tree while git is not at work.

@@ -204,14 +204,7 @@ async fn a_session_cut_anywhere_is_finished_by_the_next_transfer() {
     let connection = sshd.connect().await;
     let (tape, repo) = recorded_session(&sshd).await;
     let overlay = observe(&repo.root, &ObserveOptions::default()).unwrap();
-    let mut cuts = crate::crash::boundaries(&tape);
-    assert_eq!(cuts.last(), Some(&tape.len()), "the tape is whole");
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    for _ in 0..30 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        cuts.push(usize::try_from(state % tape.len() as u64).unwrap());
-    }
-    for cut in cuts {
+    for cut in crate::tape::cuts(&tape, 30) {
         let guest = repo.place.path().join("cut");
         let _ = banger_sync::receiver::run(&guest, std::io::Cursor::new(&tape[..cut]), std::io::sink());
         let finished = prepare_into(&connection, &overlay, &guest).await.unwrap();

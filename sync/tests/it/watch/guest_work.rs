@@ -114,3 +114,36 @@ async fn commits_of_the_guest_are_its_own_and_files_still_follow() {
     assert_eq!(git_in(&session.guest, &["rev-parse", "HEAD"]), session.repo.git(&["rev-parse", "HEAD"]));
     session.stop().await;
 }
+
+/// What cannot be written as things are is told once, not sent again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_guests_work_leaves_no_room_for_is_told() {
+    let Some(sshd) = Sshd::start() else { return };
+    let session = Following::start(&sshd, Repo::new(), Wanted::default()).await;
+    session.until("in step", is_in_step).await;
+    std::fs::write(session.guest.join("README.md"), b"the guest's\n").unwrap();
+    std::fs::create_dir(session.guest.join("new")).unwrap();
+    std::fs::write(session.guest.join("new/file"), b"the guest's\n").unwrap();
+    session.repo.remove("README.md");
+    session.repo.write("README.md/below", b"a directory here\n");
+    session.repo.write("new", b"a file here\n");
+    session.repo.git(&["add", "-A"]);
+    let flushing = tokio::time::timeout(super::PATIENCE, session.watch.flush());
+    let flushed = flushing.await.expect("the barrier ends").unwrap();
+    let told: Vec<(String, ConflictReason)> =
+        flushed.conflicts.iter().map(|one| (one.path.to_string(), one.reason)).collect();
+    let expected = [
+        ("README.md", ConflictReason::ChangedInGuest),
+        ("README.md/below", ConflictReason::Obstructed),
+        ("new", ConflictReason::Obstructed),
+    ];
+    assert_eq!(told, expected.map(|(path, reason)| (path.to_owned(), reason)));
+    let generation = session.status().generation;
+    session.watch.flush().await.unwrap();
+    assert_eq!(session.status().generation, generation, "nothing is sent again");
+    // Out of the way, it comes by itself.
+    std::fs::remove_dir_all(session.guest.join("new")).unwrap();
+    std::fs::remove_file(session.guest.join("README.md")).unwrap();
+    session.assert_in_step("room again").await;
+    session.stop().await;
+}

@@ -1,17 +1,21 @@
 //! Random sequences of everything people, git and faults do, against a real server: afterwards both sides are equal,
 //! or what differs is told as a conflict, and no edit of the guest is lost.
 //!
-//! `BANGER_MODEL_SEQUENCES`, `BANGER_MODEL_OPERATIONS` and `BANGER_MODEL_SEED` make it longer and repeat it; a failure
-//! names its seed.
+//! `BANGER_MODEL_SEQUENCES`, `BANGER_MODEL_OPERATIONS` and `BANGER_MODEL_SEED` make it longer and repeat it,
+//! `BANGER_MODEL_JOBS` is how many run side by side; a failure names its seed.
+
+mod faults;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use banger_sync::quote::shell_quote;
 
+use self::faults::GuestDisk;
 use super::{Following, Wanted, guest_of, number, save};
 use crate::prepare::RECEIVER;
 use crate::repo::{Repo, git_command};
@@ -40,7 +44,10 @@ impl Dice {
 struct Model {
     dice: Dice,
     session: Following,
+    wanted: Wanted,
     pid_file: std::path::PathBuf,
+    /// Where the guest's disk can be filled.
+    disk: Option<GuestDisk>,
     guest_edits: BTreeMap<String, Vec<u8>>,
     log: Vec<String>,
     counter: usize,
@@ -155,6 +162,11 @@ impl Model {
                 self.session.way.barred.store(false, Ordering::Relaxed);
                 "clear the way".into()
             }
+            97 => {
+                self.session.restart(self.wanted.clone()).await;
+                "restart the session".into()
+            }
+            98 => self.fault(),
             _ => {
                 let pause = Duration::from_millis(self.dice.roll(30) as u64);
                 tokio::time::sleep(pause).await;
@@ -162,6 +174,27 @@ impl Model {
             }
         };
         self.log.push(done);
+    }
+
+    /// The rare ones.
+    fn fault(&mut self) -> String {
+        match (self.dice.roll(3), &self.disk) {
+            (0, _) => {
+                self.session.watch.pause();
+                faults::flood(&self.session.repo.root);
+                self.session.watch.resume();
+                "more events than the kernel keeps".into()
+            }
+            (1, Some(disk)) => {
+                disk.fill();
+                "fill the guest's disk".into()
+            }
+            (_, Some(disk)) => {
+                disk.free();
+                "free the guest's disk".into()
+            }
+            (_, None) => "no disk to fill".into(),
+        }
     }
 
     fn git(&mut self, root: &Path) -> String {
@@ -200,6 +233,7 @@ impl Model {
 
     async fn settle(&mut self, context: &str, include_untracked: bool) {
         self.session.way.barred.store(false, Ordering::Relaxed);
+        self.disk.iter().for_each(GuestDisk::free);
         // Also what stopped by itself: emptying the tree is one of the things that happen here.
         let mut flushed = None;
         for _ in 0..20 {
@@ -235,37 +269,61 @@ impl Model {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn random_sequences_end_equal_or_in_told_conflicts() {
     let Some(sshd) = Sshd::start() else { return };
+    let sshd = Arc::new(sshd);
     let sequences = number("BANGER_MODEL_SEQUENCES", 12);
     let operations = number("BANGER_MODEL_OPERATIONS", 120);
     let first = number("BANGER_MODEL_SEED", 1);
-    for seed in first..first + sequences {
-        let repo = Repo::new();
-        repo.write("a", b"0\n");
-        repo.write("d/a", b"0\n");
-        repo.write("d/e/a", b"0\n");
-        repo.commit("something to begin with");
-        let pid_file = repo.place.path().join("pid");
-        let command = format!(
-            "echo $$ > {}; exec {} --root {}",
-            shell_quote(pid_file.to_str().unwrap()),
-            shell_quote(RECEIVER),
-            shell_quote(guest_of(&repo).to_str().unwrap())
-        );
-        let include_untracked = seed % 2 == 0;
-        let wanted = Wanted { include_untracked, command: Some(command), ..Wanted::default() };
-        let session = Following::start(&sshd, repo, wanted).await;
-        let dice = Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let mut model = Model { dice, session, pid_file, guest_edits: BTreeMap::new(), log: Vec::new(), counter: 0 };
-        for operation in 0..operations {
-            model.step().await;
-            if operation % 25 == 24 {
-                model.settle(&format!("seed {seed}, operation {operation}"), include_untracked).await;
-            }
-        }
-        model.settle(&format!("seed {seed}, at the end"), include_untracked).await;
-        model.session.stop().await;
+    let jobs = Arc::new(tokio::sync::Semaphore::new(number("BANGER_MODEL_JOBS", 2)));
+    if GuestDisk::mount().is_none() {
+        eprintln!("skipped: a full guest disk, as only root may mount one");
     }
+    let mut running = tokio::task::JoinSet::new();
+    for seed in first..first + sequences {
+        let permit = jobs.clone().acquire_owned().await.unwrap();
+        let sshd = sshd.clone();
+        running.spawn(async move {
+            sequence(&sshd, seed, operations).await;
+            drop(permit);
+        });
+        while let Some(ended) = running.try_join_next() {
+            ended.unwrap();
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+}
+
+async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
+    let repo = Repo::new();
+    repo.write("a", b"0\n");
+    repo.write("d/a", b"0\n");
+    repo.write("d/e/a", b"0\n");
+    repo.commit("something to begin with");
+    let disk = GuestDisk::mount();
+    let guest = disk.as_ref().map_or_else(|| guest_of(&repo), |disk| disk.path().join("guest"));
+    let pid_file = repo.place.path().join("pid");
+    let command = format!(
+        "echo $$ > {}; exec {} --root {}",
+        shell_quote(pid_file.to_str().unwrap()),
+        shell_quote(RECEIVER),
+        shell_quote(guest.to_str().unwrap())
+    );
+    let include_untracked = seed % 2 == 0;
+    let wanted = Wanted { include_untracked, command: Some(command), guest: Some(guest), ..Wanted::default() };
+    let session = Following::start(sshd, repo, wanted.clone()).await;
+    let dice = Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let (guest_edits, log) = (BTreeMap::new(), Vec::new());
+    let mut model = Model { dice, session, wanted, pid_file, disk, guest_edits, log, counter: 0 };
+    for operation in 0..operations {
+        model.step().await;
+        if operation % 25 == 24 {
+            model.settle(&format!("seed {seed}, operation {operation}"), include_untracked).await;
+        }
+    }
+    model.settle(&format!("seed {seed}, at the end"), include_untracked).await;
+    model.session.stop().await;
 }

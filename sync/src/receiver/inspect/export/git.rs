@@ -89,7 +89,10 @@ impl Git {
         if !input.is_empty() {
             command.stdin(Stdio::piped());
         }
-        let mut child = command.spawn()?;
+        let mut child = command.spawn().map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => io::Error::new(source.kind(), "there is no program `git` in the guest"),
+            _ => source,
+        })?;
         let complaints = child.stderr.take().map(|stderr| {
             std::thread::spawn(move || {
                 let mut words = Vec::new();

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# claim: a BusyBox image runs a command in at most 0.8 of microsandbox's time
+# as: root
+# needs: programs kernel peer
+# run: asked
+# limit: 900
+. "$SMOKE/scenarios/lib/check.sh"
+. "$SMOKE/scenarios/lib/vm.sh"
+
+# SMOKE_PEER has `msb`, `libkrunfw.so` and `image.tar`: a `docker save` archive of an image of a static BusyBox alone (one
+# layer with /bin/busybox and links to it for sh and echo, tag localhost/bb:1). The same file for both, the same host,
+# alternating; the better of three runs each, because single runs under two emulations differ by more than 0.2.
+[ -x "$SMOKE_PEER/msb" ] || skip "the peer's programs are not in the payload"
+export MSB_PATH=$SMOKE_PEER/msb MSB_LIBKRUNFW_PATH=$SMOKE_PEER/libkrunfw.so MSB_HOME=$scratch/msb
+mkdir "$MSB_HOME"
+
+banger image pull "docker-archive:$SMOKE_PEER/image.tar" --name bb
+at_end banger image delete bb
+"$MSB_PATH" load -i "$SMOKE_PEER/image.tar" -t localhost/bb >/dev/null
+
+by_banger() {
+  local started
+  started=$(now)
+  expect_equal "banger's output" "$(banger --quiet vm run --rm "${small[@]}" --image bb -- echo peer)" peer
+  since "$started"
+}
+by_peer() {
+  local started name=peer-$1
+  started=$(now)
+  expect_equal "msb's output" "$("$MSB_PATH" run --no-tty --no-stdin --name "$name" localhost/bb -- /bin/echo peer | tr -d '\r')" peer
+  since "$started"
+  "$MSB_PATH" rm "$name" >/dev/null 2>&1 || true
+}
+better() { printf '%s\n' "$@" | sort -n | head -n 1; }
+
+# The first run of each reads its image from disk and does not count.
+by_banger >/dev/null
+by_peer warm >/dev/null
+ours=() theirs=()
+for round in 1 2 3; do
+  ours+=("$(by_banger)")
+  theirs+=("$(by_peer "$round")")
+done
+say "banger ${ours[*]} s, microsandbox ${theirs[*]} s"
+for round in 0 1 2; do
+  measure "peer_banger_seconds_$((round + 1))" "${ours[$round]}"
+  measure "peer_microsandbox_seconds_$((round + 1))" "${theirs[$round]}"
+done
+best_ours=$(better "${ours[@]}") best_theirs=$(better "${theirs[@]}")
+measure peer_banger_seconds "$best_ours"
+measure peer_microsandbox_seconds "$best_theirs"
+measure peer_ratio "$(awk -v a="$best_ours" -v b="$best_theirs" 'BEGIN { printf "%.2f", a / b }')"
