@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use banger_sync::overlay::ObserveOptions;
+use banger_sync::overlay::{CopyMode, ObserveOptions};
 use serde::{Deserialize, Serialize};
 
 /// One VM's.
@@ -21,17 +21,22 @@ pub struct WorkspaceRecord {
     include_untracked: bool,
     branch: Option<String>,
     from: Option<String>,
+    full_copy: bool,
+    /// Of the VM, to find it without the daemon.
+    name: String,
     /// `Some(true)`: when it was stopped, nothing existed only in it.
     pub safe_when_stopped: Option<bool>,
 }
 
 impl WorkspaceRecord {
-    /// How a workspace was prepared.
-    pub fn new(options: &ObserveOptions) -> Self {
+    /// How the workspace of the VM of this name was prepared.
+    pub fn new(options: &ObserveOptions, name: &str) -> Self {
         Self {
             include_untracked: options.include_untracked,
             branch: options.branch.clone(),
             from: options.from.clone(),
+            full_copy: options.mode == CopyMode::FullCopy,
+            name: name.to_owned(),
             safe_when_stopped: None,
         }
     }
@@ -42,7 +47,31 @@ impl WorkspaceRecord {
             include_untracked: self.include_untracked,
             branch: self.branch.clone(),
             from: self.from.clone(),
+            mode: self.mode(),
         }
+    }
+
+    /// How much of the repository it was.
+    pub fn mode(&self) -> CopyMode {
+        if self.full_copy { CopyMode::FullCopy } else { CopyMode::Overlay }
+    }
+
+    /// What is known of a VM by its name, id or a beginning of either, without asking the daemon; nothing is the
+    /// default.
+    pub fn find(state: &Path, reference: &str) -> Self {
+        let mut found = Self::default();
+        for entry in fs::read_dir(state.join("workspaces")).into_iter().flatten().flatten() {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            let Some(id) = file.strip_suffix(".json") else { continue };
+            let record = Self::load(state, id);
+            if record.name == reference || id == reference {
+                return record;
+            }
+            if record.name.starts_with(reference) || id.starts_with(reference) {
+                found = record;
+            }
+        }
+        found
     }
 
     /// What is known of a VM; nothing is the default.
@@ -93,11 +122,16 @@ mod tests {
     #[test]
     fn a_record_comes_back_and_a_damaged_one_is_none() {
         let place = tempfile::tempdir().unwrap();
-        let options = ObserveOptions { include_untracked: true, branch: Some("b".into()), from: None };
-        let record = WorkspaceRecord { safe_when_stopped: Some(true), ..WorkspaceRecord::new(&options) };
+        let options =
+            ObserveOptions { include_untracked: true, branch: Some("b".into()), from: None, mode: CopyMode::FullCopy };
+        let record = WorkspaceRecord { safe_when_stopped: Some(true), ..WorkspaceRecord::new(&options, "box") };
         record.save(place.path(), "vm");
         assert_eq!(WorkspaceRecord::load(place.path(), "vm"), record);
         assert_eq!(record.options(), options);
+        for reference in ["box", "bo", "vm", "v"] {
+            assert_eq!(WorkspaceRecord::find(place.path(), reference), record, "{reference}");
+        }
+        assert_eq!(WorkspaceRecord::find(place.path(), "other").mode(), CopyMode::Overlay);
         fs::write(path(place.path(), "vm"), "{").unwrap();
         assert_eq!(WorkspaceRecord::load(place.path(), "vm"), WorkspaceRecord::default());
         forget(place.path(), "vm");

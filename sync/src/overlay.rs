@@ -9,15 +9,17 @@
 //!
 //! [`repository`] opens and refuses, [`scan`] reads tracked files, [`untracked`] walks for the rest,
 //! [`read`] reads one file that may be changing, [`branch`] makes the tree of another commit,
-//! [`index`], [`config`] and [`git`] prepare the guest's `.git`. [`again`] observes the same tree many times.
+//! [`index`], [`config`], [`git`] and [`history`] prepare the guest's `.git`, [`module`] finds submodules. [`again`] observes the same tree many times.
 
 pub mod again;
 pub mod branch;
 pub mod config;
 mod error;
 pub mod git;
+pub mod history;
 pub mod index;
 pub mod memory;
+pub mod module;
 pub mod read;
 pub mod repository;
 pub mod scan;
@@ -29,10 +31,12 @@ use std::time::SystemTime;
 
 pub use error::OverlayError;
 pub use git::{GuestGit, GuestHead};
+pub use module::Module;
 
 use memory::{Memory, Recorder};
 
 use crate::digest::TreeDigest;
+use crate::entry::Entry;
 use crate::manifest::Manifest;
 use crate::path::TreePath;
 
@@ -45,6 +49,18 @@ pub struct ObserveOptions {
     pub branch: Option<String>,
     /// Where that branch starts, with that commit's files instead of the working tree's.
     pub from: Option<String>,
+    /// How much of the repository.
+    pub mode: CopyMode,
+}
+
+/// How much of a repository travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CopyMode {
+    /// The working tree, and of the history what git needs to work.
+    #[default]
+    Overlay,
+    /// Also the whole history of all branches and tags, and the submodules that are checked out.
+    FullCopy,
 }
 
 /// Where the bytes of the manifest's entries are.
@@ -73,6 +89,10 @@ pub struct Overlay {
     pub deleted: Vec<TreePath>,
     /// Untracked directories that are repositories of their own; never part of the overlay.
     pub nested_repositories: Vec<TreePath>,
+    /// How much of the repository this is.
+    pub mode: CopyMode,
+    /// Submodules, outer ones before those inside; none in [`CopyMode::Overlay`].
+    pub modules: Vec<Module>,
     /// When it began.
     pub(crate) began: SystemTime,
     pub(crate) git: Arc<GuestGit>,
@@ -106,54 +126,146 @@ pub fn observe(path: &Path, options: &ObserveOptions) -> Result<Overlay, Overlay
     observe_with(path, options, |_| None)
 }
 
-/// [`observe`] that does not read again what `memory`, a file of the caller's for the working tree it is given,
-/// says it read before; the file is brought up to date. See [`memory`].
+/// [`observe`] that does not read again what `memory`, a file of the caller's for each working tree it is given,
+/// says it read before; the files are brought up to date. See [`memory`].
 ///
 /// # Errors
 /// [`OverlayError`].
 pub fn observe_with(
     path: &Path,
     options: &ObserveOptions,
-    memory: impl FnOnce(&Path) -> Option<PathBuf>,
+    memory: impl Fn(&Path) -> Option<PathBuf>,
 ) -> Result<Overlay, OverlayError> {
     let began = SystemTime::now();
     let opened = repository::open(path)?;
-    let repository = opened.repository.to_thread_local();
-    let head = git::observe_head(&repository, options)?;
     if let Some(revision) = &options.from {
-        return branch::observe_commit(opened, head, revision);
+        let head = git::observe_head(&opened.repository.to_thread_local(), options)?;
+        return branch::observe_commit(opened, head, revision, options.mode);
     }
-    let mut index = index::read(&repository)?;
-    let head_tree = git::head_tree(&repository, head.commit, &index)?;
-    let memory_file = memory(&opened.root);
-    let known = memory_file.as_deref().map(Memory::load).unwrap_or_default();
-    let mut recorder = Recorder::new(began);
-    let (tracked, found) = read_worktree(&opened, &index, &head_tree, (&known, &mut recorder))?;
-    if let Some(file) = &memory_file {
-        recorder.save(file, &known);
-    }
-    let mut entries = tracked.entries;
-    let mut skipped_untracked = 0;
-    if options.include_untracked {
-        entries.extend(scan::untracked(&opened.root, found.files)?);
-    } else {
-        skipped_untracked = found.files.len() as u64;
-    }
-    index::apply_stats(&mut index, &tracked.stats);
-    let git = git::collect(&repository, head, &index)?;
+    let mut collected = Collected::new(&memory, options.mode);
+    let (repository, root) = (opened.repository.clone(), opened.root.clone());
+    let git = collected.repository(&opened, options)?;
     Ok(Overlay {
-        root: opened.root,
-        manifest: Manifest::new(entries),
+        root,
+        manifest: Manifest::new(collected.entries),
         head_commit: git.commit.map(|id| id.to_string()),
         branch: git.head.branch_name(),
-        skipped_untracked,
-        deleted: tracked.deleted,
-        nested_repositories: found.nested,
+        skipped_untracked: collected.skipped_untracked,
+        deleted: collected.deleted,
+        nested_repositories: collected.nested,
         began,
         git: Arc::new(git),
         source: Source::Worktree,
-        repository: opened.repository,
+        repository,
+        mode: options.mode,
+        modules: collected.modules,
     })
+}
+
+/// What is found in a repository and its submodules.
+struct Collected<'a> {
+    memory: &'a dyn Fn(&Path) -> Option<PathBuf>,
+    mode: CopyMode,
+    /// Of the repository that is being read: empty, or those of its [`Module`].
+    parts: Vec<TreePath>,
+    entries: Vec<Entry>,
+    skipped_untracked: u64,
+    deleted: Vec<TreePath>,
+    nested: Vec<TreePath>,
+    modules: Vec<Module>,
+}
+
+impl<'a> Collected<'a> {
+    fn new(memory: &'a dyn Fn(&Path) -> Option<PathBuf>, mode: CopyMode) -> Self {
+        Self {
+            memory,
+            mode,
+            parts: Vec::new(),
+            entries: Vec::new(),
+            skipped_untracked: 0,
+            deleted: Vec::new(),
+            nested: Vec::new(),
+            modules: Vec::new(),
+        }
+    }
+
+    /// Reads one repository, and then those inside it.
+    fn repository(&mut self, opened: &repository::Opened, options: &ObserveOptions) -> Result<GuestGit, OverlayError> {
+        let repository = opened.repository.to_thread_local();
+        let head = git::observe_head(&repository, options)?;
+        let mut index = index::read(&repository)?;
+        let head_tree = git::head_tree(&repository, head.commit, &index)?;
+        let memory_file = (self.memory)(&opened.root);
+        let known = memory_file.as_deref().map(Memory::load).unwrap_or_default();
+        let mut recorder = Recorder::new(SystemTime::now());
+        let (tracked, found) = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode)?;
+        if let Some(file) = &memory_file {
+            recorder.save(file, &known);
+        }
+        let here = self.place()?;
+        let placed = |path: &TreePath| module::below(here.as_ref(), path);
+        for entry in tracked.entries {
+            self.entries.push(Entry { path: placed(&entry.path)?, ..entry });
+        }
+        for path in &tracked.deleted {
+            self.deleted.push(placed(path)?);
+        }
+        for path in &found.nested {
+            self.nested.push(placed(path)?);
+        }
+        if options.include_untracked {
+            for entry in scan::untracked(&opened.root, found.files)? {
+                self.entries.push(Entry { path: placed(&entry.path)?, ..entry });
+            }
+        } else {
+            self.skipped_untracked += found.files.len() as u64;
+        }
+        index::apply_stats(&mut index, &tracked.stats);
+        let mut git = git::collect(&repository, head, &index, self.mode)?;
+        let populated = self.submodules(opened, tracked.submodules, options)?;
+        git.config.config.extend(module::configuration(&repository, &populated));
+        Ok(git)
+    }
+
+    /// Reads the submodules of a repository; returns those that are checked out.
+    fn submodules(
+        &mut self,
+        outer: &repository::Opened,
+        paths: Vec<TreePath>,
+        options: &ObserveOptions,
+    ) -> Result<Vec<TreePath>, OverlayError> {
+        let mut populated = Vec::new();
+        for path in paths {
+            self.parts.push(path.clone());
+            let place = self.place()?.unwrap_or_else(|| path.clone());
+            if self.parts.len() > module::DEPTH {
+                return Err(OverlayError::TooDeep { path: place });
+            }
+            let position = self.modules.len();
+            let parts = self.parts.clone();
+            self.modules.push(Module { path: place, head_commit: None, parts, git: None });
+            if let Some(opened) = module::open(&outer.root, &path)? {
+                // A branch of the guest's own is one of the outermost repository.
+                let options = ObserveOptions { branch: None, from: None, ..options.clone() };
+                let git = self.repository(&opened, &options)?;
+                let module = &mut self.modules[position];
+                module.head_commit = git.commit.map(|id| id.to_string());
+                module.git = Some((Arc::new(git), opened.repository));
+                populated.push(path);
+            }
+            self.parts.pop();
+        }
+        Ok(populated)
+    }
+
+    /// Where the repository that is being read is in the tree.
+    fn place(&self) -> Result<Option<TreePath>, OverlayError> {
+        let mut place = None;
+        for part in &self.parts {
+            place = Some(module::below(place.as_ref(), part)?);
+        }
+        Ok(place)
+    }
 }
 
 fn read_worktree(
@@ -161,11 +273,12 @@ fn read_worktree(
     index: &gix::index::State,
     head_tree: &git::HeadTree,
     remember: (&Memory, &mut Recorder),
+    mode: CopyMode,
 ) -> Result<(scan::Tracked, untracked::Walked), OverlayError> {
     // Both wait for the file system most of the time, so they are done at once.
     let (tracked, found) = std::thread::scope(|scope| {
         let walking = scope.spawn(|| untracked::walk(&opened.repository.to_thread_local(), &opened.root, index));
-        let tracked = scan::tracked(&opened.root, index, head_tree, remember);
+        let tracked = scan::tracked(&opened.root, index, head_tree, remember, mode);
         let found = walking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (tracked, found)
     });

@@ -1,9 +1,11 @@
-//! Makes the guest's objects: one pack of the trees of a few commits, without their history, and its index.
+//! Makes the guest's objects: one pack of the trees of a few commits, without their history or with it ([`history`]),
+//! and its index.
 //!
 //! Compressed data and deltas are copied from the host's packs where they can be ([`source`]), so most objects are
 //! never inflated; only trees are, to learn what is in them. The index is written from what is known while writing,
 //! so nobody has to read the pack again.
 
+mod history;
 mod idx;
 mod source;
 
@@ -33,6 +35,10 @@ pub struct PackPlan {
     pub blobs: Vec<ObjectId>,
     /// Commits whose trees the receiver has already.
     pub known: Vec<ObjectId>,
+    /// Commits and tags, each with its whole history and everything in it.
+    pub history: Vec<ObjectId>,
+    /// Of those, what the receiver has already.
+    pub known_history: Vec<ObjectId>,
 }
 
 /// A pack that was written.
@@ -98,6 +104,10 @@ pub fn write_pack(
     plan: &PackPlan,
     out: impl Write,
 ) -> Result<Option<WrittenPack>, PackError> {
+    let mut repository = repository.clone();
+    // The guest gets objects as they are, not what `git replace` shows in their place.
+    repository.objects.ignore_replacements = true;
+    let repository = &repository;
     let wanted = collect(repository, plan)?;
     if wanted.is_empty() {
         return Ok(None);
@@ -146,11 +156,25 @@ pub fn write_pack(
 /// Every object of the plan, without what the receiver has.
 fn collect(repository: &gix::Repository, plan: &PackPlan) -> Result<Vec<ObjectId>, PackError> {
     let mut seen: HashSet<ObjectId> = HashSet::new();
-    let known: Vec<ObjectId> = plan.known.iter().filter(|id| repository.has_object(*id)).copied().collect();
+    let mut known: Vec<ObjectId> = plan.known.iter().filter(|id| repository.has_object(*id)).copied().collect();
+    let mut more = Vec::new();
+    if !plan.history.is_empty() {
+        let new = history::walk(repository, &plan.history, &plan.known_history)?;
+        known.extend(new.boundary);
+        if let Some(head) = plan.commit.filter(|head| new.commits.binary_search(head).is_err()) {
+            known.push(head);
+        }
+        more = [new.commits, new.others].concat();
+    }
     let mut ignored = Vec::new();
     expand(repository, known, &mut seen, &mut ignored)?;
     let mut wanted = Vec::new();
-    expand(repository, plan.commit.iter().chain(&plan.objects).copied().collect(), &mut seen, &mut wanted)?;
+    expand(
+        repository,
+        plan.commit.iter().chain(&plan.objects).chain(&more).copied().collect(),
+        &mut seen,
+        &mut wanted,
+    )?;
     wanted.extend(plan.blobs.iter().filter(|id| seen.insert(**id)));
     Ok(wanted)
 }

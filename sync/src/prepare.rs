@@ -13,8 +13,6 @@ mod error;
 pub(crate) mod link;
 pub(crate) mod metadata;
 
-use std::sync::Arc;
-
 use banger_proto::frame::frame;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
@@ -319,8 +317,7 @@ impl Producer {
     }
 
     fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
-        let git = Arc::clone(&self.overlay.git);
-        let metadata = metadata::Metadata::plan(&git, &self.welcome, &self.guest_path);
+        let metadata = metadata::Metadata::plan_all(&self.overlay, &self.welcome, &self.guest_path);
         let changed = content::send(&content::Contents::of(&self.overlay), &self.needed, out)?;
         metadata.send(&self.overlay.repository.to_thread_local(), out)?;
         Ok(Produced { changed, metadata })

@@ -5,8 +5,9 @@
 //! guest ([`crate::diff`]). A run killed at any moment leaves every file old or new; the next one finishes.
 //!
 //! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files, [`git`] installs
-//! the git metadata, [`error`] is what can go wrong. [`follow`] goes on with batches of edits, [`journal`] remembers
-//! them. [`inspect`] is what changes nothing: verify and export. [`deliver`] is for files of no repository.
+//! the git metadata of the tree and its [`module`]s ([`refs`] merges branches and tags), [`error`] is what can go wrong.
+//! [`follow`] goes on with batches of edits, [`journal`] remembers them. [`inspect`] is what changes nothing: verify and
+//! export. [`deliver`] is for files of no repository.
 
 pub mod apply;
 mod deliver;
@@ -16,7 +17,9 @@ pub mod git;
 pub mod home;
 pub mod inspect;
 pub mod journal;
+pub mod module;
 pub mod plan;
+pub mod refs;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -99,8 +102,8 @@ fn prepare<R: Read, W: Write>(
     reader: &mut FrameReader<R>,
     writer: &mut FrameWriter<W>,
 ) -> Result<Applied, ReceiverError> {
-    let git_moved = git::was_moved(home)?;
-    reply(writer, Reply::Welcome(welcome(home, git_moved)))?;
+    let git_moved = git::was_moved(home.side())?;
+    reply(writer, Reply::Welcome(welcome(home, git_moved)?))?;
     let manifest = receive_manifest(reader)?;
     let plan = Plan::make(home, manifest)?;
     home.save_pending(&plan)?;
@@ -109,8 +112,8 @@ fn prepare<R: Read, W: Write>(
     let mut installer = GitInstaller::new(home)?;
     let finish = content(reader, &mut applier, &mut installer, git_moved.then_some(Refused))?;
     let applied = applier.finish()?;
-    let git_files = installer.finish()?;
-    home.save_state(&applied, git_files, &finish)?;
+    let installed = installer.finish()?;
+    home.save_state(&applied, installed, &finish)?;
     report(writer, &Report::of(&applied))?;
     Ok(applied)
 }
@@ -137,9 +140,10 @@ fn content<R: Read>(
             Request::Chunk(chunk) => installer.chunk(&chunk.data)?,
             Request::FileEnd(end) => applier.end_file(&end)?,
             Request::Vanished(vanished) => applier.vanished(vanished.index)?,
-            Request::GitFileStart(_) | Request::GitFileEnd(_) if git.is_some() => {
+            Request::Modules(_) | Request::GitFileStart(_) | Request::GitFileEnd(_) if git.is_some() => {
                 return Err(ReceiverError::Unexpected { expected: "no git files" });
             }
+            Request::Modules(modules) => installer.modules(modules)?,
             Request::GitFileStart(start) => installer.start(&start)?,
             Request::GitFileEnd(end) => installer.end(&end)?,
             Request::Finish(finish) => return Ok(finish),
@@ -205,14 +209,16 @@ fn report<W: Write>(writer: &mut FrameWriter<W>, report: &Report<'_>) -> Result<
     )
 }
 
-fn welcome(home: &Home, git_moved: bool) -> Welcome {
-    Welcome {
+fn welcome(home: &Home, git_moved: bool) -> Result<Welcome, ReceiverError> {
+    Ok(Welcome {
         version: VERSION,
         commits: home.state.commits.clone(),
         object_sets: home.state.object_sets.clone(),
         git_files: home.state.git_files.clone(),
         git_moved,
-    }
+        tips: home.state.tips.clone(),
+        modules: module::welcomes(home)?,
+    })
 }
 
 fn receive_manifest<R: Read>(reader: &mut FrameReader<R>) -> Result<Vec<crate::entry::Entry>, ReceiverError> {

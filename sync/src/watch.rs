@@ -31,7 +31,7 @@ use banger_proto::failure::{Classified, Kind};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::overlay::{ObserveOptions, OverlayError};
+use crate::overlay::{CopyMode, ObserveOptions, OverlayError};
 use crate::path::TreePath;
 use crate::ssh::Connection;
 use cycle::Tuning;
@@ -109,6 +109,9 @@ pub enum WatchError {
     /// A commit does not change.
     #[error("a workspace made from a commit has no edits to follow")]
     FromCommit,
+    /// Only the working tree is followed.
+    #[error("a full copy is not followed: only the working tree of the repository itself can be kept in step")]
+    FullCopy,
     /// The kernel tells nothing.
     #[error("cannot ask the kernel for changes in {}", path.display())]
     Events {
@@ -123,7 +126,7 @@ impl Classified for WatchError {
     fn kind(&self) -> Kind {
         match self {
             Self::Observe { source, .. } => source.kind(),
-            Self::FromCommit => Kind::Usage,
+            Self::FromCommit | Self::FullCopy => Kind::Usage,
             Self::Events { .. } => Kind::HostNotReady,
         }
     }
@@ -132,6 +135,9 @@ impl Classified for WatchError {
         match self {
             Self::Observe { source, .. } => source.hints(),
             Self::FromCommit => vec!["Leave out --from, or prepare once without --watch.".into()],
+            Self::FullCopy => {
+                vec!["Bring it up to date with `banger vm workspace prepare`, or begin with `--mode overlay`.".into()]
+            }
             Self::Events { .. } => {
                 vec!["Raise fs.inotify.max_user_instances with `sysctl`, or stop other sessions.".into()]
             }
@@ -287,6 +293,9 @@ pub async fn start(
 ) -> Result<(Watch, JoinHandle<()>), WatchError> {
     if options.observe.from.is_some() {
         return Err(WatchError::FromCommit);
+    }
+    if options.observe.mode == CopyMode::FullCopy {
+        return Err(WatchError::FullCopy);
     }
     let (commands, inbox) = mpsc::unbounded_channel();
     let (publish, status) = watch::channel(Arc::new(Status::default()));

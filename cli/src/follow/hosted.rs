@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use banger_proto::failure::Kind;
 use banger_proto::v1::{SetWorkspaceRequest, Vm, Workspace};
+use banger_sync::overlay::CopyMode;
 use banger_sync::receiver::sync_command;
 use banger_sync::watch::cycle::Tuning;
-use banger_sync::watch::{Batch, Mode, Status, Watch, WatchOptions, start};
+use banger_sync::watch::{Batch, Mode, Status, Watch, WatchError, WatchOptions, start};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -92,7 +93,7 @@ impl Hosted {
         };
         let (sender, batches) = mpsc::unbounded_channel();
         let (watch, engine) = start(options, Arc::new(reach), Some(sender)).await?;
-        WorkspaceRecord::new(&plan.options).save(&paths.state, &vm.id);
+        WorkspaceRecord::new(&plan.options, &vm.name).save(&paths.state, &vm.id);
         let identity = Arc::new(Identity {
             vm: vm.clone(),
             root: root.display().to_string(),
@@ -258,4 +259,15 @@ fn tell_batch(ui: &Ui, batch: &Batch) -> Result<(), CliError> {
     }
     ui.status(&batch_line(batch));
     Ok(())
+}
+
+/// A full copy is not followed; following it as an overlay would cut its history.
+///
+/// # Errors
+/// The VM's workspace is one.
+pub fn refuse_full_copy(context: &Context, vm: &Vm) -> Result<(), CliError> {
+    match WorkspaceRecord::load(&context.paths()?.state, &vm.id).mode() {
+        CopyMode::Overlay => Ok(()),
+        CopyMode::FullCopy => Err(WatchError::FullCopy.into()),
+    }
 }

@@ -44,13 +44,17 @@ pub async fn observe_quietly(context: &Context, plan: &WorkspacePlan) -> Result<
     let (path, options) = (plan.path.clone(), plan.options.clone());
     let state = context.paths().ok().map(|paths| paths.state);
     let observed = tokio::task::spawn_blocking(move || {
-        overlay::observe_with(&path, &options, |root| Some(workspace_record::digests(&state?, root)))
+        overlay::observe_with(&path, &options, |root| Some(workspace_record::digests(state.as_ref()?, root)))
     })
     .await;
     let overlay = observed.map_err(|crash| {
         CliError::new(Kind::Internal, "reading the repository crashed")
             .map(|failure| failure.caused_by(crash.to_string()))
     })??;
+    for module in overlay.modules.iter().filter(|module| !module.is_populated()) {
+        let path = &module.path;
+        context.ui.warn(&format!("the submodule {path} is not checked out: the guest gets an empty directory"));
+    }
     context.ui.detail(&format!("{} files of {}", overlay.manifest.entries.len(), overlay.root.display()));
     Ok(overlay)
 }
@@ -144,7 +148,7 @@ pub async fn prepare(
     let request = SetWorkspaceRequest { reference: vm.id.clone(), workspace: Some(workspace) };
     client.vms().set_workspace(request).await.or_fail()?;
     if let Ok(paths) = context.paths() {
-        WorkspaceRecord::new(options).save(&paths.state, &vm.id);
+        WorkspaceRecord::new(options, &vm.name).save(&paths.state, &vm.id);
     }
     let view = PreparedView::new(&prepared, overlay, guest_path.as_str());
     for warning in view.warnings() {

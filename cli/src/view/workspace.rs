@@ -7,7 +7,7 @@ use banger_sync::entry::{Entry, EntryKind, Reason};
 use banger_sync::export::branch::Branched;
 use banger_sync::export::caution::wants_caution;
 use banger_sync::export::{Change, Summary};
-use banger_sync::overlay::Overlay;
+use banger_sync::overlay::{CopyMode, Module, Overlay};
 use banger_sync::prepare::{Conflict, GitOutcome, Prepared};
 use banger_sync::verify::{DifferenceKind, Verified};
 use serde::Serialize;
@@ -19,6 +19,7 @@ use crate::ui::style::escape;
 #[derive(Debug, Serialize)]
 pub struct PreparedView {
     guest_path: String,
+    mode: &'static str,
     head_commit: Option<String>,
     branch: Option<String>,
     tree_digest: String,
@@ -28,6 +29,7 @@ pub struct PreparedView {
     files_removed: u64,
     git: &'static str,
     conflicts: Vec<ConflictView>,
+    submodules: Vec<SubmoduleView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,6 +43,7 @@ impl PreparedView {
     pub fn new(prepared: &Prepared, overlay: &Overlay, guest_path: &str) -> Self {
         Self {
             guest_path: guest_path.to_owned(),
+            mode: mode_word(overlay.mode),
             head_commit: overlay.head_commit.clone(),
             branch: overlay.branch.clone(),
             tree_digest: prepared.tree_digest.to_string(),
@@ -54,6 +57,7 @@ impl PreparedView {
                 GitOutcome::KeptGuestHistory => "kept_guest_history",
             },
             conflicts: prepared.conflicts.iter().map(ConflictView::from).collect(),
+            submodules: overlay.modules.iter().map(SubmoduleView::from).collect(),
         }
     }
 
@@ -114,6 +118,7 @@ impl From<&Conflict> for ConflictView {
 pub struct DryRunView {
     root: String,
     guest_path: String,
+    mode: &'static str,
     head_commit: Option<String>,
     branch: Option<String>,
     tree_digest: String,
@@ -123,6 +128,33 @@ pub struct DryRunView {
     entries: Vec<EntryView>,
     deleted: Vec<String>,
     nested_repositories: Vec<String>,
+    submodules: Vec<SubmoduleView>,
+}
+
+/// One of a full copy.
+#[derive(Debug, Serialize)]
+struct SubmoduleView {
+    path: String,
+    /// Without: an empty directory.
+    checked_out: bool,
+    head_commit: Option<String>,
+}
+
+impl From<&Module> for SubmoduleView {
+    fn from(module: &Module) -> Self {
+        Self {
+            path: lossy(module.path.as_bytes()),
+            checked_out: module.is_populated(),
+            head_commit: module.head_commit.clone(),
+        }
+    }
+}
+
+fn mode_word(mode: CopyMode) -> &'static str {
+    match mode {
+        CopyMode::Overlay => "overlay",
+        CopyMode::FullCopy => "full_copy",
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -140,6 +172,7 @@ impl DryRunView {
         Self {
             root: overlay.root.display().to_string(),
             guest_path: guest_path.to_owned(),
+            mode: mode_word(overlay.mode),
             head_commit: overlay.head_commit.clone(),
             branch: overlay.branch.clone(),
             tree_digest: overlay.tree_digest().to_string(),
@@ -149,6 +182,7 @@ impl DryRunView {
             entries: overlay.manifest.entries.iter().map(EntryView::from).collect(),
             deleted: overlay.deleted.iter().map(|path| lossy(path.as_bytes())).collect(),
             nested_repositories: overlay.nested_repositories.iter().map(|path| lossy(path.as_bytes())).collect(),
+            submodules: overlay.modules.iter().map(SubmoduleView::from).collect(),
         }
     }
 
@@ -159,6 +193,12 @@ impl DryRunView {
         let mut text = format!("{} -> {}\n", escape(&self.root), escape(&self.guest_path));
         text += &format!("HEAD {head} ({}), {} files, {}\n", escape(branch), self.files, bytes(self.bytes));
         text += &format!("tree {}\n", self.tree_digest);
+        text += &format!("mode {}\n", self.mode);
+        for module in &self.submodules {
+            let head = module.head_commit.as_deref().map_or("-", |commit| commit.get(..12).unwrap_or(commit));
+            let state = if module.checked_out { head } else { "not checked out" };
+            text += &format!("submodule {} ({state})\n", escape(&module.path));
+        }
         for entry in &self.entries {
             let digest = entry.digest.get(..12).unwrap_or(&entry.digest);
             let (reason, kind, size) = (entry.reason, entry.kind, entry.size);

@@ -252,7 +252,7 @@ impl MilestoneKind {
 pub struct SyncRequest {
     #[prost(
         oneof = "sync_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 40, 41, 60"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 40, 41, 60"
     )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
@@ -282,6 +282,8 @@ pub mod sync_request {
         GitFileEnd(super::GitFileEnd),
         #[prost(message, tag = "11")]
         Finish(super::Finish),
+        #[prost(message, tag = "12")]
+        Modules(super::Modules),
         #[prost(message, tag = "20")]
         Delta(super::DeltaPart),
         #[prost(message, tag = "21")]
@@ -358,6 +360,20 @@ pub struct Welcome {
     /// HEAD or the branch was moved in the guest since: its git metadata is its own now.
     #[prost(bool, tag = "5")]
     pub git_moved: bool,
+    /// Tips whose whole history earlier runs brought.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub tips: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The submodules of the last run; each with a welcome of its own.
+    #[prost(message, repeated, tag = "7")]
+    pub modules: ::prost::alloc::vec::Vec<ModuleWelcome>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModuleWelcome {
+    /// As in Module.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, optional, tag = "2")]
+    pub welcome: ::core::option::Option<Welcome>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WireEntry {
@@ -448,6 +464,9 @@ pub struct GitFileStart {
     pub role: i32,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// Position among the Modules, from 1; 0: of the tree itself.
+    #[prost(uint32, tag = "3")]
+    pub module: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GitFileEnd {
@@ -465,6 +484,27 @@ pub struct Finish {
     pub commit: ::prost::alloc::vec::Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub object_set: ::prost::alloc::vec::Vec<u8>,
+    /// Tips whose whole history it brought.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub tips: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// Every submodule of the tree, outer ones before those inside. Bound: 4,096.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Modules {
+    #[prost(message, repeated, tag = "1")]
+    pub modules: ::prost::alloc::vec::Vec<Module>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Module {
+    /// Its path within the repository it is in, and before it those of the repositories around it.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Without: an empty directory.
+    #[prost(bool, tag = "2")]
+    pub populated: bool,
+    /// As Finish, of its own git files; null if they are left alone.
+    #[prost(message, optional, tag = "3")]
+    pub finish: ::core::option::Option<Finish>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SyncConflict {
@@ -557,6 +597,16 @@ pub struct SyncState {
     pub branch: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub branch_target: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub tips: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The submodules; each has a state of its own beside its git directory's files.
+    #[prost(message, repeated, tag = "9")]
+    pub modules: ::prost::alloc::vec::Vec<ModulePath>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ModulePath {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StateEntry {
@@ -844,6 +894,10 @@ pub enum GitRole {
     Branch = 9,
     Index = 10,
     Head = 11,
+    /// All branches and tags; merged with what the guest made of them.
+    PackedRefs = 12,
+    /// In place of the lines earlier runs added.
+    ShallowExactly = 13,
 }
 impl GitRole {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -864,6 +918,8 @@ impl GitRole {
             Self::Branch => "GIT_ROLE_BRANCH",
             Self::Index => "GIT_ROLE_INDEX",
             Self::Head => "GIT_ROLE_HEAD",
+            Self::PackedRefs => "GIT_ROLE_PACKED_REFS",
+            Self::ShallowExactly => "GIT_ROLE_SHALLOW_EXACTLY",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -881,6 +937,8 @@ impl GitRole {
             "GIT_ROLE_BRANCH" => Some(Self::Branch),
             "GIT_ROLE_INDEX" => Some(Self::Index),
             "GIT_ROLE_HEAD" => Some(Self::Head),
+            "GIT_ROLE_PACKED_REFS" => Some(Self::PackedRefs),
+            "GIT_ROLE_SHALLOW_EXACTLY" => Some(Self::ShallowExactly),
             _ => None,
         }
     }

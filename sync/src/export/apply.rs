@@ -14,7 +14,7 @@ use super::placing::Placing;
 use super::{Change, ExportError, Item};
 use crate::dir::{Dir, Walker};
 use crate::entry::{EntryKind, Reason};
-use crate::overlay::{ObserveOptions, index, observe, repository};
+use crate::overlay::{CopyMode, ObserveOptions, index, observe, repository};
 use crate::path::TreePath;
 
 /// Changes and where their contents wait.
@@ -86,7 +86,8 @@ impl Staging {
     /// Refuses wherever somebody's work could be lost.
     fn check(&self, worktree: &Path) -> Result<PathBuf, ExportError> {
         let host = |source| ExportError::Host { repository: worktree.to_owned(), source: Box::new(source) };
-        let options = ObserveOptions { include_untracked: true, ..ObserveOptions::default() };
+        // With the files of submodules: those of a full copy come back as well.
+        let options = ObserveOptions { include_untracked: true, mode: CopyMode::FullCopy, ..ObserveOptions::default() };
         let overlay = observe(worktree, &options).map_err(host)?;
         let root = overlay.root.clone();
         let unclean = |what: String| Err(ExportError::NotClean { root: root.clone(), what });
@@ -102,9 +103,19 @@ impl Staging {
             return unclean(format!("{} is {what}", entry.path));
         }
         let opened = open(worktree)?;
-        let index = index::read(&opened.repository.to_thread_local()).map_err(host)?;
+        let mut indexes = Vec::new();
+        for module in overlay.modules.iter().filter_map(|module| Some((&module.path, &module.git.as_ref()?.1))).rev() {
+            let prefix = [module.0.as_bytes(), b"/"].concat();
+            indexes.push((prefix, index::read(&module.1.to_thread_local()).map_err(host)?));
+        }
+        // Those inside come first; every path is somebody's in the end.
+        indexes.push((Vec::new(), index::read(&opened.repository.to_thread_local()).map_err(host)?));
         for change in &self.changes {
-            let here = index.entry_by_path(change.path.as_bytes().into());
+            let here = indexes.iter().find_map(|(prefix, index)| {
+                let path = change.path.as_bytes().strip_prefix(&prefix[..])?;
+                Some(index.entry_by_path(path.into()))
+            });
+            let here = here.flatten();
             let same = match (here, change.old) {
                 (None, None) => overlay_has_nothing(&root, &change.path),
                 (Some(entry), Some((kind, blob))) => entry.id == blob && entry.mode == mode_of(kind),

@@ -13,7 +13,7 @@ use gix::worktree::stack::state::ignore;
 
 use super::git::{self, GuestGit, HeadTree};
 use super::memory::{Memory, Recorder};
-use super::{ObserveOptions, Overlay, OverlayError, Source, index, read_worktree, repository, scan};
+use super::{CopyMode, ObserveOptions, Overlay, OverlayError, Source, index, read_worktree, repository, scan};
 use crate::manifest::Manifest;
 use crate::path::TreePath;
 
@@ -72,10 +72,12 @@ impl Observer {
             None => HeadTree::SameAsIndex,
         };
         let mut recorder = Recorder::new(began);
+        // A full copy is not followed; see [`crate::watch::WatchError::FullCopy`].
+        let mode = CopyMode::Overlay;
         let (tracked, found) = if self.options.include_untracked {
-            read_worktree(&opened, &index, &head_tree, (&self.memory, &mut recorder))?
+            read_worktree(&opened, &index, &head_tree, (&self.memory, &mut recorder), mode)?
         } else {
-            let tracked = scan::tracked(&opened.root, &index, &head_tree, (&self.memory, &mut recorder))?;
+            let tracked = scan::tracked(&opened.root, &index, &head_tree, (&self.memory, &mut recorder), mode)?;
             (tracked, super::untracked::Walked::default())
         };
         if let Some(file) = self.memory_file.take() {
@@ -87,7 +89,7 @@ impl Observer {
             (None, Some(head)) => {
                 let mut fresh = index.clone();
                 index::apply_stats(&mut fresh, &tracked.stats);
-                Arc::new(git::collect(&repository, head, &fresh)?)
+                Arc::new(git::collect(&repository, head, &fresh, mode)?)
             }
             (None, None) => unreachable!("without a seen git side HEAD was observed"),
         };
@@ -112,6 +114,8 @@ impl Observer {
             began,
             git,
             source: Source::Worktree,
+            mode,
+            modules: Vec::new(),
             repository: opened.repository,
         })
     }

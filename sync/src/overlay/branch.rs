@@ -18,7 +18,7 @@ use gix::worktree::stack::state::attributes;
 
 use super::git::{self, HeadAt};
 use super::repository::Opened;
-use super::{Overlay, OverlayError, Source, index};
+use super::{CopyMode, Overlay, OverlayError, Source, index};
 use crate::entry::{Entry, EntryKind, Mtime, Reason};
 use crate::manifest::Manifest;
 use crate::path::TreePath;
@@ -39,7 +39,12 @@ pub struct Checkout<'a> {
 }
 
 /// Observes the commit `revision` names.
-pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Result<Overlay, OverlayError> {
+pub(super) fn observe_commit(
+    opened: Opened,
+    head: HeadAt,
+    revision: &str,
+    mode: CopyMode,
+) -> Result<Overlay, OverlayError> {
     let repository = opened.repository.to_thread_local();
     let unknown = |source| OverlayError::UnknownRevision { revision: revision.to_owned(), source };
     let commit = repository.rev_parse_single(revision).and_then(|id| id.object()?.peel_to_commit()).map_err(unknown)?;
@@ -48,8 +53,11 @@ pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Re
     let mut tree_index = repository.index_from_tree(&tree_id).map_err(failed)?;
     refuse_filters(&repository, &tree_index)?;
     let written = checkout_time(commit.time().map(|time| time.seconds).unwrap_or(0));
-    let tree =
-        CommitTree { repository: opened.repository.clone(), blobs: blobs(&tree_index)?, index: tree_index.clone() };
+    let tree = CommitTree {
+        repository: opened.repository.clone(),
+        blobs: blobs(&tree_index, mode)?,
+        index: tree_index.clone(),
+    };
     let entries = tree.entries(&repository, written)?;
     let manifest = Manifest::new(entries);
     let stats: Vec<_> =
@@ -61,7 +69,7 @@ pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Re
     // Later than every file, or git would read them all again.
     rendered.mtime = Mtime { seconds: written.seconds + 1, nanos: 0 };
     let at = HeadAt { head: head.head, commit: Some(commit.id) };
-    let git = git::assemble(&repository, at, &tree_index, Some(rendered))?;
+    let git = git::assemble(&repository, at, (&tree_index, Some(rendered)), mode)?;
     Ok(Overlay {
         root: opened.root,
         manifest,
@@ -73,6 +81,8 @@ pub(super) fn observe_commit(opened: Opened, head: HeadAt, revision: &str) -> Re
         began: SystemTime::now(),
         git: Arc::new(git),
         source: Source::Objects(Arc::new(tree)),
+        mode,
+        modules: Vec::new(),
         repository: opened.repository,
     })
 }
@@ -99,12 +109,15 @@ fn stat_of(entry: &Entry) -> Stat {
     Stat { mtime: time, ctime: time, size: entry.size as u32, ..Stat::default() }
 }
 
-fn blobs(index: &gix::index::State) -> Result<BTreeMap<TreePath, ObjectId>, OverlayError> {
+fn blobs(index: &gix::index::State, mode: CopyMode) -> Result<BTreeMap<TreePath, ObjectId>, OverlayError> {
     let mut blobs = BTreeMap::new();
     for entry in index.entries() {
         let path = TreePath::parse(entry.path(index)).map_err(|source| OverlayError::Path { source })?;
         if entry.mode.is_submodule() {
-            return Err(OverlayError::Submodule { path });
+            return Err(match mode {
+                CopyMode::Overlay => OverlayError::Submodule { path },
+                CopyMode::FullCopy => OverlayError::SubmoduleOfCommit { path },
+            });
         }
         blobs.insert(path, entry.id);
     }

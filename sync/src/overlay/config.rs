@@ -109,7 +109,7 @@ pub fn push_value(out: &mut Vec<u8>, key: &str, value: &BStr) {
 }
 
 /// The URL without a password, and without a user where that may be a token.
-fn without_credentials(url: &BStr) -> Option<BString> {
+pub(super) fn without_credentials(url: &BStr) -> Option<BString> {
     let mut parsed = gix::url::parse(url).ok()?;
     if parsed.password().is_none() && parsed.user().is_none() {
         return Some(url.to_owned());

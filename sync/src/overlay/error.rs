@@ -42,9 +42,27 @@ pub enum OverlayError {
         /// Which.
         format: String,
     },
-    /// Submodules are not carried.
-    #[error("the repository has the submodule {path}, and submodules are not carried into a VM")]
+    /// An overlay carries no submodules.
+    #[error("the repository has the submodule {path}, and only a full copy carries submodules into a VM")]
     Submodule {
+        /// Where.
+        path: TreePath,
+    },
+    /// Only the working tree of a submodule is carried, never that of another commit.
+    #[error("the commit has the submodule {path}, and a submodule is only carried as it is checked out")]
+    SubmoduleOfCommit {
+        /// Where.
+        path: TreePath,
+    },
+    /// Its `.git` is about another directory.
+    #[error("the repository of the submodule {path} has its working tree elsewhere")]
+    SubmoduleElsewhere {
+        /// Where.
+        path: TreePath,
+    },
+    /// Deeper than anybody means it.
+    #[error("{path} has too many submodules around it")]
+    TooDeep {
         /// Where.
         path: TreePath,
     },
@@ -126,6 +144,9 @@ impl Classified for OverlayError {
             Self::Bare { .. }
             | Self::UnsupportedFormat { .. }
             | Self::Submodule { .. }
+            | Self::SubmoduleOfCommit { .. }
+            | Self::SubmoduleElsewhere { .. }
+            | Self::TooDeep { .. }
             | Self::NeedsFilter { .. }
             | Self::SpecialFile { .. }
             | Self::Path { .. } => Kind::Refused,
@@ -154,9 +175,17 @@ impl Classified for OverlayError {
                 vec!["Make a copy in git's default format with `git clone . ../copy` and use that.".into()]
             }
             Self::Submodule { path } => vec![
+                "To carry the submodules as well, with the whole history, add `--mode full_copy`.".into(),
                 format!("To work on the submodule alone, run `banger vm run ./{path}`."),
                 "To work without it, use a copy of the repository in which `git rm --cached` removed it.".into(),
             ],
+            Self::SubmoduleOfCommit { .. } => {
+                vec!["Check the commit out with its submodules, and leave out `--from`.".into()]
+            }
+            Self::SubmoduleElsewhere { path } => {
+                vec![format!("See where it is with `git -C {path} rev-parse --show-toplevel`.")]
+            }
+            Self::TooDeep { path } => vec![format!("Use the submodule alone: `banger vm run ./{path}`.")],
             Self::InvalidBranch { .. } => vec!["See what is allowed with `git help check-ref-format`.".into()],
             Self::FromWithoutBranch => vec!["Name the branch with `--branch NAME`.".into()],
             Self::UnknownRevision { .. } => vec!["List the branches with `git branch --all`.".into()],

@@ -8,8 +8,9 @@ use gix::index::entry::Mode;
 use gix::index::extension::Tree;
 
 use super::config::{self, GuestConfig};
+use super::history::{self, History};
 use super::index::{self, GuestIndex};
-use super::{ObserveOptions, OverlayError};
+use super::{CopyMode, ObserveOptions, OverlayError};
 
 /// What `HEAD` is in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct GuestGit {
     pub objects: Vec<ObjectId>,
     /// Blobs of all stages of the index, sorted.
     pub blobs: Vec<ObjectId>,
+    /// In a full copy: everything else that is reachable.
+    pub history: Option<History>,
     /// Name of the set of all objects.
     pub object_set: [u8; 32],
     /// The configuration files.
@@ -139,9 +142,14 @@ pub fn head_tree(
 ///
 /// # Errors
 /// [`OverlayError::Git`].
-pub fn collect(repository: &gix::Repository, head: HeadAt, index: &gix::index::File) -> Result<GuestGit, OverlayError> {
+pub fn collect(
+    repository: &gix::Repository,
+    head: HeadAt,
+    index: &gix::index::File,
+    mode: CopyMode,
+) -> Result<GuestGit, OverlayError> {
     let rendered = if index::exists(repository) { Some(index::render(repository, index)?) } else { None };
-    assemble(repository, head, index, rendered)
+    assemble(repository, head, (index, rendered), mode)
 }
 
 /// [`collect`] with an index that need not exist on the host.
@@ -151,14 +159,22 @@ pub fn collect(repository: &gix::Repository, head: HeadAt, index: &gix::index::F
 pub fn assemble(
     repository: &gix::Repository,
     at: HeadAt,
-    index: &gix::index::State,
-    rendered: Option<GuestIndex>,
+    (index, rendered): (&gix::index::State, Option<GuestIndex>),
+    mode: CopyMode,
 ) -> Result<GuestGit, OverlayError> {
     let failed =
         |source| OverlayError::Git { action: "read the commit", path: repository.git_dir().to_owned(), source };
     let (blobs, mut objects) = index_objects(repository, index);
     let mut shallow = Vec::new();
-    if let Some(id) = at.commit {
+    let history = match mode {
+        CopyMode::Overlay => None,
+        CopyMode::FullCopy => Some(history::observe(repository, at.commit)?),
+    };
+    if history.is_some() {
+        let ends = repository.shallow_commits().map_err(failed)?;
+        shallow.extend(ends.iter().flat_map(|commits| commits.iter().copied()));
+        shallow.sort_unstable();
+    } else if let Some(id) = at.commit {
         let parents = parents(repository, id).map_err(failed)?;
         if can_send(repository, &parents) {
             for parent in &parents {
@@ -178,12 +194,19 @@ pub fn assemble(
     for id in blobs.iter().chain(&objects) {
         name.update(id.as_slice());
     }
+    if let Some(history) = &history {
+        name.update(b"with the history of");
+        for id in &history.tips {
+            name.update(id.as_slice());
+        }
+    }
     Ok(GuestGit {
         head: at.head,
         commit: at.commit,
         shallow,
         objects,
         blobs,
+        history,
         object_set: *name.finalize().as_bytes(),
         config: config::collect(repository),
         index: rendered,

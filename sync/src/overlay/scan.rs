@@ -8,11 +8,12 @@ use std::path::Path;
 use std::thread;
 
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
+use rustix::fs::FileType;
 
-use super::OverlayError;
 use super::git::HeadTree;
 use super::memory::{Cursor, Memory, Recorder};
 use super::read::{BlobName, Found, Reading, read, recall};
+use super::{CopyMode, OverlayError};
 use crate::dir::{Dir, Walker, is_absent};
 use crate::entry::{Entry, EntryKind, Reason};
 use crate::path::TreePath;
@@ -24,6 +25,8 @@ pub struct Tracked {
     pub entries: Vec<Entry>,
     /// Those that are not.
     pub deleted: Vec<TreePath>,
+    /// Directories where the index has a submodule.
+    pub submodules: Vec<TreePath>,
     /// By position in the index: what the guest's index should say.
     pub stats: Vec<(usize, FreshStat)>,
 }
@@ -66,15 +69,22 @@ pub fn tracked(
     index: &gix::index::State,
     head: &HeadTree,
     remember: (&Memory, &mut Recorder),
+    mode: CopyMode,
 ) -> Result<Tracked, OverlayError> {
     let (memory, recorder) = remember;
+    let mut tracked = Tracked::default();
+    let mut links = Walker::new(open_root(root)?);
     let mut candidates: Vec<Candidate> = Vec::with_capacity(index.entries().len());
     let timestamp = index.timestamp();
     for (position, entry) in index.entries().iter().enumerate() {
         let bytes = entry.path(index);
         let path = TreePath::parse(bytes).map_err(|source| OverlayError::Path { source })?;
-        if entry.mode.is_submodule() {
+        if entry.mode.is_submodule() && mode == CopyMode::Overlay {
             return Err(OverlayError::Submodule { path });
+        }
+        if entry.mode.is_submodule() && is_directory(&mut links, &path)? {
+            tracked.submodules.push(path);
+            continue;
         }
         let stage_zero = entry.stage() == Stage::Unconflicted;
         if candidates.last().is_some_and(|last| last.path == path) {
@@ -109,7 +119,6 @@ pub fn tracked(
             _ => BlobName::Skip,
         })
     })?;
-    let mut tracked = Tracked::default();
     for (candidate, found) in candidates.into_iter().zip(readings) {
         match found {
             Found::Absent if candidate.outside_sparse => {}
@@ -156,6 +165,20 @@ pub fn look(root: &Path, paths: &[TreePath]) -> Result<Vec<Option<Entry>>, Overl
         Found::Absent => None,
     });
     Ok(found.collect())
+}
+
+fn is_directory(walker: &mut Walker, path: &TreePath) -> Result<bool, OverlayError> {
+    let failed = |source| OverlayError::Io { action: "look at", path: path.as_bytes().to_vec(), source };
+    let (dir, name) = match walker.parent(path) {
+        Ok(found) => found,
+        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(dir.stamp(name).map_err(failed)?.is_some_and(|stamp| stamp.file_type() == FileType::Directory))
+}
+
+fn open_root(root: &Path) -> Result<Dir, OverlayError> {
+    Dir::open_root(root).map_err(|source| OverlayError::Io { action: "open", path: b".".to_vec(), source })
 }
 
 fn entry(path: TreePath, reading: &Reading, reason: Reason) -> Entry {
@@ -208,15 +231,13 @@ fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&mut Reader<'_>, &T) -> Result<R, OverlayError> + Sync,
 ) -> Result<Vec<R>, OverlayError> {
-    let open =
-        || Dir::open_root(root).map_err(|source| OverlayError::Io { action: "open", path: b".".to_vec(), source });
     let cores = thread::available_parallelism().map_or(1, NonZero::get).min(8);
     // Several chunks a core, as big files are not spread evenly.
     let chunk = items.len().div_ceil(cores * 8).max(16);
     let chunks: Vec<&[T]> = items.chunks(chunk).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let run = || -> Result<Vec<Numbered<Vec<R>>>, Numbered<OverlayError>> {
-        let walker = Walker::new(open().map_err(|error| (0, error))?);
+        let walker = Walker::new(open_root(root).map_err(|error| (0, error))?);
         let mut reader = Reader { walker, cursor: Cursor::new(memory) };
         let mut done = Vec::new();
         loop {

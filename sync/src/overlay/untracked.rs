@@ -31,6 +31,8 @@ struct Walk<'a> {
     git_dir: &'a Path,
     tracked: HashSet<&'a [u8]>,
     tracked_dirs: HashSet<&'a [u8]>,
+    /// What is in them is theirs.
+    submodules: HashSet<&'a [u8]>,
     found: Walked,
 }
 
@@ -44,9 +46,13 @@ pub fn walk(repository: &gix::Repository, root: &Path, index: &gix::index::State
         .map_err(|source| git_error(repository.git_dir(), source))?;
     let mut tracked = HashSet::with_capacity(index.entries().len());
     let mut tracked_dirs = HashSet::new();
+    let mut submodules = HashSet::new();
     for entry in index.entries() {
         let path: &[u8] = entry.path(index);
         tracked.insert(path);
+        if entry.mode == Mode::COMMIT {
+            submodules.insert(path);
+        }
         let mut rest = path;
         while let Some(slash) = rest.iter().rposition(|&byte| byte == b'/') {
             rest = &rest[..slash];
@@ -55,7 +61,8 @@ pub fn walk(repository: &gix::Repository, root: &Path, index: &gix::index::State
             }
         }
     }
-    let mut walk = Walk { excludes, git_dir: repository.git_dir(), tracked, tracked_dirs, found: Walked::default() };
+    let git_dir = repository.git_dir();
+    let mut walk = Walk { excludes, git_dir, tracked, tracked_dirs, submodules, found: Walked::default() };
     let dir = Dir::open_root(root).map_err(|source| io_error(b".", source))?;
     walk.directory(&dir, &mut Vec::new())?;
     walk.found.files.sort();
@@ -91,6 +98,9 @@ impl Walk<'_> {
     }
 
     fn subdirectory(&mut self, parent: &Dir, name: &[u8], path: &mut Vec<u8>) -> Result<(), OverlayError> {
+        if self.submodules.contains(&path[..]) {
+            return Ok(());
+        }
         let has_tracked = self.tracked_dirs.contains(&path[..]);
         if !has_tracked && self.is_excluded(path, Mode::DIR)? {
             return Ok(());

@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{Chunk, Finish, GitFileDigest, GitFileEnd, GitFileStart, GitRole, Welcome};
+use banger_proto::guest::v1::{
+    Chunk, Finish, GitFileDigest, GitFileEnd, GitFileStart, GitRole, Module as WireModule, Modules, Welcome,
+};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use tokio::sync::mpsc;
@@ -12,8 +14,9 @@ use super::{GitOutcome, Outgoing, PrepareError, hand_over, outgoing};
 use crate::entry::Mtime;
 use crate::frames::CHUNK;
 use crate::overlay::config::push_value;
-use crate::overlay::{GuestGit, GuestHead};
+use crate::overlay::{GuestGit, GuestHead, Module, Overlay};
 use crate::pack::{PackPlan, write_pack};
+use crate::receiver::module::git_dir;
 
 /// How many of the guest's commits are worth leaving out; more only cost time.
 const KNOWN_COMMITS: usize = 32;
@@ -26,18 +29,119 @@ struct Piece {
     mtime: Mtime,
 }
 
-/// What is to be sent.
+/// What is to be sent: for the tree's own repository, and for its submodules.
 pub struct Metadata {
+    own: Part,
+    /// With the repository its objects are in; `None` for a submodule that is not checked out.
+    modules: Vec<Planned>,
+    /// The receiver has to be told which submodules there are.
+    tell_modules: bool,
+}
+
+impl Metadata {
+    /// Compares what the guest should have with what it was told to have, without submodules.
+    pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Self {
+        let own = Part::plan(git, welcome, &format!("{}/.git", guest_path.trim_end_matches('/')), &[]);
+        Self { own, modules: Vec::new(), tell_modules: false }
+    }
+
+    /// The same for everything that was observed.
+    pub fn plan_all(overlay: &Overlay, welcome: &Welcome, guest_path: &str) -> Self {
+        let mut metadata = Self::plan(&overlay.git, welcome, guest_path);
+        // The receiver takes no git files at all then.
+        if welcome.git_moved {
+            return metadata;
+        }
+        metadata.tell_modules = !overlay.modules.is_empty() || !welcome.modules.is_empty();
+        metadata.modules = overlay.modules.iter().map(|module| plan_module(module, welcome, guest_path)).collect();
+        metadata
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        let modules = self.modules.iter().filter_map(|(_, populated)| Some(&populated.as_ref()?.0));
+        std::iter::once(&self.own).chain(modules)
+    }
+
+    /// Sends everything.
+    pub fn send(&self, repository: &gix::Repository, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
+        if self.tell_modules {
+            let modules = self.modules.iter().map(|(parts, populated)| WireModule {
+                parts: parts.clone(),
+                populated: populated.is_some(),
+                finish: populated.as_ref().filter(|(part, _)| !part.moved).map(|(part, _)| part.finish()),
+            });
+            hand_over(out, outgoing(Request::Modules(Modules { modules: modules.collect() }), 0, 0))?;
+        }
+        // Those inside first: the outer repository's index names their commits.
+        for (number, (_, populated)) in (1..).zip(&self.modules) {
+            if let Some((part, repository)) = populated {
+                part.send(&repository.to_thread_local(), &To { out, module: number })?;
+            }
+        }
+        self.own.send(repository, &To { out, module: 0 })
+    }
+
+    /// True if the receiver has everything.
+    pub fn is_empty(&self) -> bool {
+        self.parts().all(Part::is_empty)
+    }
+
+    /// Has the receiver's memory say what it says once this is installed; without submodules.
+    pub fn note(&self, welcome: &mut Welcome) {
+        self.own.note(welcome);
+    }
+
+    /// What it comes to.
+    pub fn outcome(&self) -> GitOutcome {
+        if self.parts().any(|part| part.moved) {
+            GitOutcome::KeptGuestHistory
+        } else if self.is_empty() {
+            GitOutcome::Unchanged
+        } else {
+            GitOutcome::Installed
+        }
+    }
+
+    /// What the receiver is to remember about the objects.
+    pub fn finish(&self) -> Finish {
+        self.own.finish()
+    }
+}
+
+type Planned = (Vec<Vec<u8>>, Option<(Part, gix::ThreadSafeRepository)>);
+
+fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str) -> Planned {
+    let parts: Vec<Vec<u8>> = module.parts.iter().map(|part| part.as_bytes().to_vec()).collect();
+    let Some((git, repository)) = &module.git else { return (parts, None) };
+    let known = welcome.modules.iter().find(|known| known.parts == parts).and_then(|known| known.welcome.clone());
+    let place = git_dir(&parts);
+    // From its git directory to its working tree.
+    let depth = place.split(|byte| *byte == b'/').count();
+    let mut work_tree = b"../".repeat(depth);
+    work_tree.extend_from_slice(module.path.as_bytes());
+    let mut config = b"[core]\n".to_vec();
+    push_value(&mut config, "worktree", work_tree.as_bstr());
+    let place = String::from_utf8_lossy(&place).into_owned();
+    let place = format!("{}/{place}", guest_path.trim_end_matches('/'));
+    let part = Part::plan(git, &known.unwrap_or_default(), &place, &config);
+    (parts, Some((part, repository.clone())))
+}
+
+/// What is to be sent for one repository.
+struct Part {
     pieces: Vec<Piece>,
     pack: Option<PackPlan>,
     commit: Vec<u8>,
     object_set: Vec<u8>,
+    tips: Vec<Vec<u8>>,
     moved: bool,
 }
 
-impl Metadata {
-    /// Compares what the guest should have with what it was told to have.
-    pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Self {
+impl Part {
+    /// `git_dir`: its place in the guest; `config`: what its configuration needs besides.
+    fn plan(git: &GuestGit, welcome: &Welcome, git_dir: &str, config: &[u8]) -> Self {
+        let ids = |list: &[Vec<u8>]| list.iter().filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok()).collect();
+        let history = git.history.as_ref().map(|history| history.tips.clone()).unwrap_or_default();
         let has_set = welcome.object_sets.iter().any(|set| *set == git.object_set);
         let pack = (!has_set && !welcome.git_moved).then(|| PackPlan {
             commit: git.commit,
@@ -50,8 +154,10 @@ impl Metadata {
                 .take(KNOWN_COMMITS)
                 .filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok())
                 .collect(),
+            known_history: if history.is_empty() { Vec::new() } else { ids(&welcome.tips) },
+            history: history.clone(),
         });
-        let mut pieces = pieces(git, guest_path);
+        let mut pieces = pieces(git, git_dir, config);
         pieces.retain(|piece| {
             let digest = blake3::hash(&piece.bytes);
             !welcome.git_moved
@@ -64,30 +170,28 @@ impl Metadata {
             pack,
             commit: git.commit.map(|id| id.as_slice().to_vec()).unwrap_or_default(),
             object_set: git.object_set.to_vec(),
+            tips: history.iter().map(|id| id.as_slice().to_vec()).collect(),
             moved: welcome.git_moved,
         }
     }
 
-    /// Sends everything.
-    pub fn send(&self, repository: &gix::Repository, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
+    fn send(&self, repository: &gix::Repository, to: &To<'_>) -> Result<(), PrepareError> {
         if let Some(plan) = &self.pack {
-            send_pack(repository, plan, out)?;
+            send_pack(repository, plan, to)?;
         }
         for piece in &self.pieces {
-            start(out, piece.role, &piece.name)?;
-            let digest = stream(out, &piece.bytes[..])?;
-            end(out, digest, piece.mtime)?;
+            start(to, piece.role, &piece.name)?;
+            let digest = stream(to.out, &piece.bytes[..])?;
+            end(to.out, digest, piece.mtime)?;
         }
         Ok(())
     }
 
-    /// True if the receiver has everything.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.pack.is_none() && self.pieces.is_empty()
     }
 
-    /// Has the receiver's memory say what it says once this is installed.
-    pub fn note(&self, welcome: &mut Welcome) {
+    fn note(&self, welcome: &mut Welcome) {
         if self.pack.is_some() {
             for (list, new) in [(&mut welcome.commits, &self.commit), (&mut welcome.object_sets, &self.object_set)] {
                 if !new.is_empty() && !list.contains(new) {
@@ -105,50 +209,51 @@ impl Metadata {
         }
     }
 
-    /// What it comes to.
-    pub fn outcome(&self) -> GitOutcome {
-        if self.moved {
-            GitOutcome::KeptGuestHistory
-        } else if self.pack.is_none() && self.pieces.is_empty() {
-            GitOutcome::Unchanged
-        } else {
-            GitOutcome::Installed
-        }
-    }
-
-    /// What the receiver is to remember about the objects.
-    pub fn finish(&self) -> Finish {
+    fn finish(&self) -> Finish {
         match self.pack {
-            Some(_) => Finish { commit: self.commit.clone(), object_set: self.object_set.clone() },
+            Some(_) => {
+                Finish { commit: self.commit.clone(), object_set: self.object_set.clone(), tips: self.tips.clone() }
+            }
             None => Finish::default(),
         }
     }
 }
 
+/// Where frames go, and which repository they are about.
+struct To<'a> {
+    out: &'a mpsc::Sender<Outgoing>,
+    module: u32,
+}
+
 /// In the order they are to become visible.
-fn pieces(git: &GuestGit, guest_path: &str) -> Vec<Piece> {
+fn pieces(git: &GuestGit, git_dir: &str, more_config: &[u8]) -> Vec<Piece> {
     let piece =
         |role, bytes: &[u8]| Piece { role, name: String::new(), bytes: bytes.to_vec(), mtime: Mtime::default() };
     let mut pieces = Vec::new();
-    if !git.shallow.is_empty() {
-        let lines: String = git.shallow.iter().map(|commit| format!("{commit}\n")).collect();
-        pieces.push(piece(GitRole::Shallow, lines.as_bytes()));
+    let shallow: String = git.shallow.iter().map(|commit| format!("{commit}\n")).collect();
+    if git.history.is_some() {
+        pieces.push(piece(GitRole::ShallowExactly, shallow.as_bytes()));
+    } else if !git.shallow.is_empty() {
+        pieces.push(piece(GitRole::Shallow, shallow.as_bytes()));
     }
     let mut config = git.config.config.clone();
     if let Some(attributes) = &git.config.global_attributes
-        && guest_path.starts_with('/')
+        && git_dir.starts_with('/')
     {
         pieces.push(piece(GitRole::GlobalAttributes, attributes));
         config.extend_from_slice(b"[core]\n");
-        let place = format!("{}/.git/banger/attributes", guest_path.trim_end_matches('/'));
-        push_value(&mut config, "attributesFile", place.as_bytes().as_bstr());
+        push_value(&mut config, "attributesFile", format!("{git_dir}/banger/attributes").as_bytes().as_bstr());
     }
+    config.extend_from_slice(more_config);
     pieces.push(piece(GitRole::Config, &config));
     pieces.push(piece(GitRole::Exclude, &git.config.exclude));
     for (role, bytes) in
         [(GitRole::Attributes, &git.config.attributes), (GitRole::SparseCheckout, &git.config.sparse_checkout)]
     {
         pieces.extend(bytes.as_ref().map(|bytes| piece(role, bytes)));
+    }
+    if let Some(history) = &git.history {
+        pieces.push(piece(GitRole::PackedRefs, &history.references));
     }
     if let (GuestHead::Branch(name), Some(commit)) = (&git.head, git.commit) {
         pieces.push(Piece { name: name.clone(), ..piece(GitRole::Branch, format!("{commit}\n").as_bytes()) });
@@ -161,14 +266,14 @@ fn pieces(git: &GuestGit, guest_path: &str) -> Vec<Piece> {
 }
 
 /// Sends the pack as it is made; nothing of it is kept here.
-fn send_pack(repository: &gix::Repository, plan: &PackPlan, out: &mpsc::Sender<Outgoing>) -> Result<(), PrepareError> {
+fn send_pack(repository: &gix::Repository, plan: &PackPlan, to: &To<'_>) -> Result<(), PrepareError> {
     let name = pack_name()?;
-    let mut frames = PackFrames { out, name: &name, hasher: blake3::Hasher::new(), chunk: Vec::new(), started: false };
+    let mut frames = PackFrames { to, name: &name, hasher: blake3::Hasher::new(), chunk: Vec::new(), started: false };
     let written = write_pack(repository, plan, &mut frames);
     let Some(pack) = written.map_err(|source| PrepareError::Pack { source })? else { return Ok(()) };
     frames.hand_over_chunk()?;
-    end(out, frames.hasher.finalize(), Mtime::default())?;
-    send_file(out, GitRole::PackIndex, &name, &pack.index[..])
+    end(to.out, frames.hasher.finalize(), Mtime::default())?;
+    send_file(to, GitRole::PackIndex, &name, &pack.index[..])
 }
 
 /// Nobody but git's own tools looks for the checksum in it, and it is not known until the pack is written. No two
@@ -185,7 +290,7 @@ fn pack_name() -> Result<String, PrepareError> {
 
 /// Collects what is written into frames.
 struct PackFrames<'a> {
-    out: &'a mpsc::Sender<Outgoing>,
+    to: &'a To<'a>,
     name: &'a str,
     hasher: blake3::Hasher,
     chunk: Vec<u8>,
@@ -195,13 +300,13 @@ struct PackFrames<'a> {
 impl PackFrames<'_> {
     fn hand_over_chunk(&mut self) -> Result<(), PrepareError> {
         if !self.started {
-            start(self.out, GitRole::Pack, self.name)?;
+            start(self.to, GitRole::Pack, self.name)?;
             self.started = true;
         }
         let data = std::mem::take(&mut self.chunk);
         self.hasher.update(&data);
         let bytes = data.len() as u64;
-        hand_over(self.out, Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data }), 0, bytes) })
+        hand_over(self.to.out, Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data }), 0, bytes) })
     }
 }
 
@@ -224,15 +329,15 @@ impl Write for PackFrames<'_> {
     }
 }
 
-fn send_file(out: &mpsc::Sender<Outgoing>, role: GitRole, name: &str, from: impl Read) -> Result<(), PrepareError> {
-    start(out, role, name)?;
-    let digest = stream(out, from)?;
-    end(out, digest, Mtime::default())
+fn send_file(to: &To<'_>, role: GitRole, name: &str, from: impl Read) -> Result<(), PrepareError> {
+    start(to, role, name)?;
+    let digest = stream(to.out, from)?;
+    end(to.out, digest, Mtime::default())
 }
 
-fn start(out: &mpsc::Sender<Outgoing>, role: GitRole, name: &str) -> Result<(), PrepareError> {
-    let start = GitFileStart { role: role.into(), name: name.to_owned() };
-    hand_over(out, outgoing(Request::GitFileStart(start), 0, 0))
+fn start(to: &To<'_>, role: GitRole, name: &str) -> Result<(), PrepareError> {
+    let start = GitFileStart { role: role.into(), name: name.to_owned(), module: to.module };
+    hand_over(to.out, outgoing(Request::GitFileStart(start), 0, 0))
 }
 
 fn stream(out: &mpsc::Sender<Outgoing>, mut from: impl Read) -> Result<blake3::Hash, PrepareError> {

@@ -67,7 +67,7 @@ pub(super) fn serve<R: Read, W: Write>(
     if followed.home.journal.is_empty() {
         return Ok(());
     }
-    followed.home.checkpoint(Vec::new(), &banger_proto::guest::v1::Finish::default())
+    followed.home.checkpoint(git::Installed::default(), &banger_proto::guest::v1::Finish::default())
 }
 
 /// A batch as announced, checked.
@@ -134,12 +134,12 @@ impl Followed {
         journal::begin(&mut self.home, &plan)?;
         let mut applier = Applier::start(&self.home, plan, Sending::Everything)?;
         let installer = GitInstaller::new(&self.home)?;
-        let git_moved = git::was_moved(&self.home)?;
+        let git_moved = git::was_moved(self.home.side())?;
         let mut installer = if git_moved { installer.reading_past() } else { installer };
         let finish = content(reader, &mut applier, &mut installer, None)?;
         let mut applied = applier.finish()?;
         let git_kept = installer.has_kept();
-        let git_files = installer.finish()?;
+        let installed = installer.finish()?;
         for path in &touched {
             self.wanted.remove(path);
         }
@@ -148,9 +148,9 @@ impl Followed {
             self.wanted.insert(entry.path.clone(), entry.clone());
         }
         journal::end(&mut self.home, &touched, std::mem::take(&mut applied.known))?;
-        if !git_files.is_empty() || !finish.object_set.is_empty() && !git_kept || self.home.journal.is_long() {
+        if !installed.files.is_empty() || !finish.object_set.is_empty() && !git_kept || self.home.journal.is_long() {
             let finish = if git_kept { banger_proto::guest::v1::Finish::default() } else { finish };
-            self.home.checkpoint(git_files, &finish)?;
+            self.home.checkpoint(installed, &finish)?;
         }
         self.retime(retimed)?;
         report(writer, &Report { git_kept, ..Report::of(&applied) })
@@ -215,7 +215,7 @@ impl Followed {
                 files_removed: 0,
                 conflicts: &conflicts,
                 outdated: &outdated,
-                git_kept: git::was_moved(&self.home)?,
+                git_kept: git::was_moved(self.home.side())?,
             },
         )
     }

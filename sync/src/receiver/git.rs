@@ -1,16 +1,19 @@
 //! Installs the git metadata a host sends, each file at the one place its role has.
 //!
 //! A file that the guest changed since it was installed is kept: configuration and excludes one by one. Once
-//! `HEAD` or its branch moved in the guest nothing is installed at all; the history there is the guest's own.
+//! `HEAD` or its branch moved in the guest nothing is installed at all; the history there is the guest's own. Each
+//! submodule of a full copy ([`super::module`]) is such a repository of its own, with its own answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 
-use banger_proto::guest::v1::{GitFileDigest, GitFileEnd, GitFileStart, GitRole};
+use banger_proto::guest::v1::{GitFileDigest, GitFileEnd, GitFileStart, GitRole, ModulePath, Modules, SyncState};
 
 use super::error::ReceiverError;
 use super::home::Home;
+use super::module::Told;
+use super::refs;
 use crate::dir::{Dir, Replace, is_absent};
 use crate::entry::Mtime;
 use crate::path::TreePath;
@@ -21,7 +24,25 @@ const INCOMING: &[u8] = b"incoming";
 /// Where unfinished runs put `HEAD` and branches: `<branch> <commit>` a line.
 pub const MOVES: &[u8] = b"moves";
 
+/// What our references were when they were last installed.
+const PACKED_REFS: &[u8] = b"packed-refs";
+/// Every line of `shallow` that was ever ours.
+const SHALLOW: &[u8] = b"shallow";
+
+/// The git files of one repository, and what is remembered of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// `.git`
+    pub git: &'a Dir,
+    /// `.git/banger`
+    pub memory: &'a Dir,
+    /// Its part about git.
+    pub state: &'a SyncState,
+}
+
 struct Incoming {
+    /// 0: the tree's own repository; else one more than the position among the submodules.
+    module: u32,
     role: GitRole,
     name: String,
     /// `None`: it is read past.
@@ -32,8 +53,11 @@ struct Incoming {
 /// Takes git files in the order they are to become visible: objects first, `HEAD` last.
 pub struct GitInstaller<'a> {
     home: &'a Home,
+    modules: Option<Told>,
     incoming: Option<Incoming>,
-    installed: Vec<GitFileDigest>,
+    installed: Vec<(u32, GitFileDigest)>,
+    /// References that were ours and are no longer.
+    dropped: Vec<(u32, Vec<u8>)>,
     past: bool,
     kept: bool,
 }
@@ -44,10 +68,16 @@ impl<'a> GitInstaller<'a> {
     /// # Errors
     /// [`ReceiverError::Io`].
     pub fn new(home: &'a Home) -> Result<Self, ReceiverError> {
-        for path in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
-            directory(&home.git, path).map_err(ReceiverError::in_git("make", path))?;
-        }
-        Ok(Self { home, incoming: None, installed: Vec::new(), past: false, kept: false })
+        make_directories(&home.git)?;
+        Ok(Self {
+            home,
+            modules: None,
+            incoming: None,
+            installed: Vec::new(),
+            dropped: Vec::new(),
+            past: false,
+            kept: false,
+        })
     }
 
     /// Takes the files off the stream and leaves everything as it is.
@@ -61,13 +91,32 @@ impl<'a> GitInstaller<'a> {
         self.kept
     }
 
+    /// Which submodules there are.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn modules(&mut self, told: Modules) -> Result<(), ReceiverError> {
+        if self.modules.is_some() || self.past {
+            return Err(ReceiverError::Unexpected { expected: "no submodules" });
+        }
+        self.modules = Some(Told::receive(self.home, told)?);
+        Ok(())
+    }
+
+    fn side(&self, module: u32) -> Option<Side<'_>> {
+        match module.checked_sub(1) {
+            None => Some(self.home.side()),
+            Some(position) => self.modules.as_ref()?.side(usize::try_from(position).ok()?),
+        }
+    }
+
     /// A file begins.
     ///
     /// # Errors
     /// [`ReceiverError`].
     pub fn start(&mut self, start: &GitFileStart) -> Result<(), ReceiverError> {
         let role = start.role();
-        if self.incoming.is_some() || place_of(role, &start.name).is_none() {
+        if self.incoming.is_some() || place_of(role, &start.name).is_none() || self.side(start.module).is_none() {
             return Err(ReceiverError::Unexpected { expected: "a git file with a known place" });
         }
         let mode = if matches!(role, GitRole::Pack | GitRole::PackIndex) { 0o444 } else { 0o644 };
@@ -78,7 +127,8 @@ impl<'a> GitInstaller<'a> {
             let made = self.home.memory.create_file(INCOMING, mode);
             Some(made.map_err(ReceiverError::in_git("write", "banger"))?)
         };
-        self.incoming = Some(Incoming { role, name: start.name.clone(), file, hasher: blake3::Hasher::new() });
+        let (module, name) = (start.module, start.name.clone());
+        self.incoming = Some(Incoming { module, role, name, file, hasher: blake3::Hasher::new() });
         Ok(())
     }
 
@@ -120,59 +170,159 @@ impl<'a> GitInstaller<'a> {
     ///
     /// # Errors
     /// [`ReceiverError::Unexpected`] within a file.
-    pub fn finish(self) -> Result<Vec<GitFileDigest>, ReceiverError> {
-        match self.incoming {
-            Some(_) => Err(ReceiverError::Unexpected { expected: "the rest of a git file" }),
-            None => Ok(self.installed),
+    pub fn finish(self) -> Result<Installed, ReceiverError> {
+        if self.incoming.is_some() {
+            return Err(ReceiverError::Unexpected { expected: "the rest of a git file" });
         }
+        let touched: BTreeSet<u32> = self.installed.iter().map(|(module, _)| *module).collect();
+        for module in touched {
+            self.forget_loose(module).map_err(ReceiverError::in_git("clear", "refs/heads"))?;
+        }
+        let (own, others): (Vec<_>, Vec<_>) = self.installed.into_iter().partition(|(module, _)| *module == 0);
+        let others: Vec<(usize, GitFileDigest)> =
+            others.into_iter().filter_map(|(module, file)| Some((usize::try_from(module - 1).ok()?, file))).collect();
+        let modules = self.modules.map(|told| told.finish(&others)).transpose()?;
+        Ok(Installed { files: own.into_iter().map(|(_, file)| file).collect(), modules })
     }
 
     fn install(&mut self, incoming: &Incoming, digest: blake3::Hash, mtime: Mtime) -> io::Result<()> {
-        let memory = &self.home.memory;
+        let staging = &self.home.memory;
         let (path, name) = place_of(incoming.role, &incoming.name).ok_or(ErrorKind::InvalidInput)?;
-        let dir = directory(&self.home.git, &path)?;
+        let side = self.side(incoming.module).ok_or(ErrorKind::InvalidInput)?;
+        let dir = directory(side.git, &path)?;
+        let mut dropped = Vec::new();
+        let mut now_ours = None;
         match incoming.role {
-            GitRole::Shallow => self.merge_lines(&dir, &name)?,
-            role if is_plain(role) && self.changed_in_guest(&dir, role, &name)? => {
-                return memory.remove_file(INCOMING);
+            GitRole::Shallow | GitRole::ShallowExactly => self.merge_lines(side, &dir, incoming.role)?,
+            GitRole::PackedRefs => {
+                let now = read_small_bytes(staging, INCOMING)?.unwrap_or_default();
+                if !refs::are_branches_and_tags(&now) {
+                    return Err(ErrorKind::InvalidInput.into());
+                }
+                let before = read_small_bytes(side.memory, PACKED_REFS)?.unwrap_or_default();
+                let guest = read_small_bytes(&dir, &name)?.unwrap_or_default();
+                // Before the first run there is nothing the guest could have deleted.
+                let merged = refs::merge(&before, &now, &guest);
+                dropped.extend(refs::dropped(&before, &now).into_iter().map(|name| (incoming.module, name)));
+                rewrite(staging, INCOMING, &merged)?;
+                now_ours = Some(now);
             }
-            GitRole::Index => memory.set_mtime(INCOMING, mtime)?,
+            role if is_plain(role) && changed_in_guest(side, &dir, role, &name)? => {
+                return staging.remove_file(INCOMING);
+            }
+            GitRole::Index => staging.set_mtime(INCOMING, mtime)?,
             GitRole::Branch => {
-                let target = read_small(memory, INCOMING)?.unwrap_or_default();
-                note_move(memory, &incoming.name, target.trim_end())?;
+                let target = read_small(staging, INCOMING)?.unwrap_or_default();
+                note_move(side.memory, &incoming.name, target.trim_end())?;
             }
             GitRole::Head => {
-                let head = read_small(memory, INCOMING)?.unwrap_or_default();
-                let (branch, target) = resolve_head(&self.home.git, &head)?;
-                note_move(memory, &branch, &target)?;
+                let head = read_small(staging, INCOMING)?.unwrap_or_default();
+                let (branch, target) = resolve_head(side.git, &head)?;
+                note_move(side.memory, &branch, &target)?;
             }
             _ => {}
         }
-        memory.rename_to(INCOMING, &dir, &name, Replace::Yes)?;
+        staging.rename_to(INCOMING, &dir, &name, Replace::Yes)?;
+        if incoming.role == GitRole::ShallowExactly && read_small(&dir, &name)?.is_some_and(|lines| lines.is_empty()) {
+            dir.remove_file(&name)?;
+        }
+        if let Some(now) = now_ours {
+            rewrite(side.memory, PACKED_REFS, &now)?;
+        }
+        self.dropped.extend(dropped);
         let digest = digest.as_bytes().to_vec();
         if !matches!(incoming.role, GitRole::Pack | GitRole::PackIndex) {
-            self.installed.push(GitFileDigest { role: incoming.role.into(), name: incoming.name.clone(), digest });
+            let file = GitFileDigest { role: incoming.role.into(), name: incoming.name.clone(), digest };
+            self.installed.push((incoming.module, file));
         }
         Ok(())
     }
 
-    fn merge_lines(&self, dir: &Dir, name: &[u8]) -> io::Result<()> {
-        let memory = &self.home.memory;
-        let Some(old) = read_small(dir, name)? else { return Ok(()) };
-        let new = read_small(memory, INCOMING)?.unwrap_or_default();
-        let lines: BTreeSet<&str> = old.lines().chain(new.lines()).collect();
-        let merged: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
-        memory.remove_file(INCOMING)?;
-        memory.create_file(INCOMING, 0o644)?.write_all(merged.as_bytes())
+    /// The guest's own lines stay, and with [`GitRole::Shallow`] ours of earlier runs as well.
+    fn merge_lines(&self, side: Side<'_>, dir: &Dir, role: GitRole) -> io::Result<()> {
+        let staging = &self.home.memory;
+        let there = read_small(dir, SHALLOW)?.unwrap_or_default();
+        let ours = read_small(side.memory, SHALLOW)?.unwrap_or_default();
+        let new = read_small(staging, INCOMING)?.unwrap_or_default();
+        let text = |lines: BTreeSet<&str>| lines.into_iter().map(|line| format!("{line}\n")).collect::<String>();
+        rewrite(side.memory, SHALLOW, text(ours.lines().chain(new.lines()).collect()).as_bytes())?;
+        let mut lines: BTreeSet<&str> = there.lines().collect();
+        if role == GitRole::ShallowExactly {
+            let ours: BTreeSet<&str> = ours.lines().collect();
+            lines.retain(|line| !ours.contains(line));
+        }
+        lines.extend(new.lines());
+        rewrite(staging, INCOMING, text(lines).as_bytes())
     }
 
-    /// True if a file is there that is not the one installed last.
-    fn changed_in_guest(&self, dir: &Dir, role: GitRole, name: &[u8]) -> io::Result<bool> {
-        let Some(there) = read_small_bytes(dir, name)? else { return Ok(false) };
-        let installed = installed_digest(self.home, role);
-        // An interrupted first run may have left exactly the new content.
-        Ok(installed.is_some_and(|digest| *digest != blake3::hash(&there).as_bytes()[..]))
+    /// A branch `HEAD` was on is a file of its own, which hides what the packed references say since. Files that are
+    /// as we put them go where those say something else.
+    fn forget_loose(&self, module: u32) -> io::Result<()> {
+        let Some(side) = self.side(module) else { return Ok(()) };
+        let Some(packed) = read_small_bytes(side.memory, PACKED_REFS)? else { return Ok(()) };
+        let head = read_small(side.git, b"HEAD")?.unwrap_or_default();
+        let installed = self.installed.iter().filter(|(of, _)| *of == module).map(|(_, file)| file);
+        let mut ours: BTreeMap<&str, &[u8]> = BTreeMap::new();
+        for file in side.state.git_files.iter().chain(installed).filter(|file| file.role() == GitRole::Branch) {
+            ours.insert(&file.name, &file.digest);
+        }
+        for (name, digest) in ours {
+            let Some((path, file)) = place_of(GitRole::Branch, name) else { continue };
+            if head.trim_end().strip_prefix("ref: ") == Some(name) {
+                continue;
+            }
+            let dir = match open_directory(side.git, &path) {
+                Ok(dir) => dir,
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            let Some(there) = read_small_bytes(&dir, &file)? else { continue };
+            if blake3::hash(&there).as_bytes()[..] != *digest {
+                continue;
+            }
+            let outdated = match refs::get(&packed, name) {
+                Some(now) => now != there.trim_ascii_end(),
+                None => self.dropped.iter().any(|(of, gone)| *of == module && gone == name.as_bytes()),
+            };
+            if outdated {
+                dir.remove_file(&file)?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// What a run installed.
+#[derive(Debug, Default)]
+pub struct Installed {
+    /// Of the tree's own repository.
+    pub files: Vec<GitFileDigest>,
+    /// The submodules there are now, if that was told.
+    pub modules: Option<Vec<ModulePath>>,
+}
+
+/// Makes the directories every repository has.
+///
+/// # Errors
+/// [`ReceiverError::Io`].
+pub(super) fn make_directories(git: &Dir) -> Result<(), ReceiverError> {
+    for path in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
+        directory(git, path).map_err(ReceiverError::in_git("make", path))?;
+    }
+    Ok(())
+}
+
+/// True if a file is there that is not the one installed last.
+fn changed_in_guest(side: Side<'_>, dir: &Dir, role: GitRole, name: &[u8]) -> io::Result<bool> {
+    let Some(there) = read_small_bytes(dir, name)? else { return Ok(false) };
+    let installed = installed_digest(side.state, role);
+    // An interrupted first run may have left exactly the new content.
+    Ok(installed.is_some_and(|digest| *digest != blake3::hash(&there).as_bytes()[..]))
+}
+
+fn rewrite(dir: &Dir, name: &[u8], bytes: &[u8]) -> io::Result<()> {
+    dir.remove_file(name)?;
+    dir.create_file(name, 0o644)?.write_all(bytes)
 }
 
 /// True once the guest committed, switched or reset: `HEAD` or its branch is neither as the last finished run
@@ -180,15 +330,16 @@ impl<'a> GitInstaller<'a> {
 ///
 /// # Errors
 /// [`ReceiverError::Io`].
-pub fn was_moved(home: &Home) -> Result<bool, ReceiverError> {
-    let head = read_small_bytes(&home.git, b"HEAD").map_err(ReceiverError::in_git("read", "HEAD"))?;
-    let Some(head) = head else { return Ok(installed_digest(home, GitRole::Head).is_some()) };
-    let (branch, target) = read_head(&home.git)?;
-    let as_finished = installed_digest(home, GitRole::Head)
+pub fn was_moved(side: Side<'_>) -> Result<bool, ReceiverError> {
+    let Side { git, memory, state } = side;
+    let head = read_small_bytes(git, b"HEAD").map_err(ReceiverError::in_git("read", "HEAD"))?;
+    let Some(head) = head else { return Ok(installed_digest(state, GitRole::Head).is_some()) };
+    let (branch, target) = read_head(git)?;
+    let as_finished = installed_digest(state, GitRole::Head)
         .is_some_and(|digest| *digest == blake3::hash(&head).as_bytes()[..])
-        && branch == home.state.branch
-        && target == home.state.branch_target;
-    let moves = read_small(&home.memory, MOVES).map_err(ReceiverError::in_git("read", "banger"))?.unwrap_or_default();
+        && branch == state.branch
+        && target == state.branch_target;
+    let moves = read_small(memory, MOVES).map_err(ReceiverError::in_git("read", "banger"))?.unwrap_or_default();
     let ours = moves.lines().any(|line| line.split_once(' ') == Some((&branch, &target)));
     Ok(!as_finished && !ours)
 }
@@ -236,8 +387,8 @@ fn read_reference(git: &Dir, name: &str) -> io::Result<Option<String>> {
     Ok(lines.find(|(_, packed_name)| *packed_name == name).map(|(target, _)| target.to_owned()))
 }
 
-fn installed_digest(home: &Home, role: GitRole) -> Option<&Vec<u8>> {
-    home.state.git_files.iter().rev().find(|file| file.role() == role).map(|file| &file.digest)
+fn installed_digest(state: &SyncState, role: GitRole) -> Option<&Vec<u8>> {
+    state.git_files.iter().rev().find(|file| file.role() == role).map(|file| &file.digest)
 }
 
 /// Files a person edits: the guest's edits win.
@@ -258,7 +409,8 @@ fn place_of(role: GitRole, name: &str) -> Option<(String, Vec<u8>)> {
         GitRole::Unspecified => None,
         GitRole::Pack => pack("pack"),
         GitRole::PackIndex => pack("idx"),
-        GitRole::Shallow => fixed("", "shallow"),
+        GitRole::Shallow | GitRole::ShallowExactly => fixed("", "shallow"),
+        GitRole::PackedRefs => fixed("", "packed-refs"),
         GitRole::Config => fixed("", "config"),
         GitRole::Exclude => fixed("info", "exclude"),
         GitRole::Attributes => fixed("info", "attributes"),

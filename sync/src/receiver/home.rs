@@ -16,13 +16,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use banger_proto::guest::v1::{Finish, GitFileDigest, StateEntry, SyncPending, SyncState, WireEntry};
+use banger_proto::guest::v1::{Finish, GitFileDigest, GitRole, StateEntry, SyncPending, SyncState, WireEntry};
 use prost::Message;
 use rustix::fs::FlockOperation;
 
 use super::apply::Applied;
 use super::error::ReceiverError;
-use super::git;
+use super::git::{self, Installed, Side};
 use super::journal::{self, Journal};
 use super::plan::Plan;
 use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
@@ -147,6 +147,11 @@ impl Home {
         &self.path
     }
 
+    /// The git files of the tree's own repository.
+    pub fn side(&self) -> Side<'_> {
+        Side { git: &self.git, memory: &self.memory, state: &self.state }
+    }
+
     /// Every content of ours `path` may have, `None` standing for absent.
     pub fn bases(&self, path: &TreePath) -> Vec<Option<Content>> {
         let mut bases = vec![self.known.get(path).map(|known| known.entry.content())];
@@ -214,45 +219,26 @@ impl Home {
     ///
     /// # Errors
     /// [`ReceiverError::Io`].
-    pub fn save_state(
-        &mut self,
-        applied: &Applied,
-        git_files: Vec<GitFileDigest>,
-        finish: &Finish,
-    ) -> Result<(), ReceiverError> {
+    pub fn save_state(&mut self, applied: &Applied, git: Installed, finish: &Finish) -> Result<(), ReceiverError> {
         let entries = applied.known.iter().map(state_entry).collect();
-        self.write_state(entries, git_files, finish)
+        self.write_state(entries, git, finish)
     }
 
     /// The same for everything that is known: the journal begins anew.
     ///
     /// # Errors
     /// [`ReceiverError::Io`].
-    pub fn checkpoint(&mut self, git_files: Vec<GitFileDigest>, finish: &Finish) -> Result<(), ReceiverError> {
+    pub fn checkpoint(&mut self, git: Installed, finish: &Finish) -> Result<(), ReceiverError> {
         let entries = self.known.values().map(state_entry).collect();
-        self.write_state(entries, git_files, finish)
+        self.write_state(entries, git, finish)
     }
 
-    fn write_state(
-        &mut self,
-        entries: Vec<StateEntry>,
-        git_files: Vec<GitFileDigest>,
-        finish: &Finish,
-    ) -> Result<(), ReceiverError> {
+    fn write_state(&mut self, entries: Vec<StateEntry>, git: Installed, finish: &Finish) -> Result<(), ReceiverError> {
         let mut state = std::mem::take(&mut self.state);
-        state.version = VERSION;
         state.entries = entries;
-        if !git_files.is_empty() {
-            for file in git_files {
-                state.git_files.retain(|known| known.role != file.role || known.name != file.name);
-                state.git_files.push(file);
-            }
-            (state.branch, state.branch_target) = git::read_head(&self.git)?;
-        }
-        for (list, new) in [(&mut state.commits, &finish.commit), (&mut state.object_sets, &finish.object_set)] {
-            if !new.is_empty() && !list.contains(new) {
-                list.push(new.clone());
-            }
+        take_over(&mut state, &self.git, git.files, finish)?;
+        if let Some(modules) = git.modules {
+            state.modules = modules;
         }
         self.replace(b"state", &state.encode_to_vec())?;
         state.entries = Vec::new();
@@ -335,6 +321,42 @@ impl Home {
         }
         self.memory.remove_file(b"incoming").map_err(ReceiverError::in_git("remove", "banger/incoming"))
     }
+}
+
+/// Notes in `state` what was installed in `git`.
+///
+/// # Errors
+/// [`ReceiverError::Io`].
+pub(super) fn take_over(
+    state: &mut SyncState,
+    git: &Dir,
+    files: Vec<GitFileDigest>,
+    finish: &Finish,
+) -> Result<(), ReceiverError> {
+    state.version = VERSION;
+    if !files.is_empty() {
+        for file in files {
+            state.git_files.retain(|known| known.role != file.role || known.name != file.name);
+            // One file with two roles: what the other said of it is over.
+            let other = match file.role() {
+                GitRole::Shallow => GitRole::ShallowExactly,
+                GitRole::ShallowExactly => GitRole::Shallow,
+                _ => GitRole::Unspecified,
+            };
+            state.git_files.retain(|known| known.role() != other);
+            state.git_files.push(file);
+        }
+        (state.branch, state.branch_target) = git::read_head(git)?;
+    }
+    for (list, new) in [(&mut state.commits, &finish.commit), (&mut state.object_sets, &finish.object_set)] {
+        if !new.is_empty() && !list.contains(new) {
+            list.push(new.clone());
+        }
+    }
+    if !finish.tips.is_empty() {
+        state.tips.clone_from(&finish.tips);
+    }
+    Ok(())
 }
 
 pub(super) fn state_entry(known: &Known) -> StateEntry {

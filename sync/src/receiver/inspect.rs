@@ -31,8 +31,8 @@ pub(super) fn serve<R: Read, W: Write>(
     writer: &mut FrameWriter<W>,
 ) -> Result<(), ReceiverError> {
     let home = Home::open_existing(root)?;
-    let git_moved = super::git::was_moved(&home)?;
-    reply(writer, Reply::Welcome(super::welcome(&home, git_moved)))?;
+    let git_moved = super::git::was_moved(home.side())?;
+    reply(writer, Reply::Welcome(super::welcome(&home, git_moved)?))?;
     match purpose {
         SyncPurpose::Prepare | SyncPurpose::Follow | SyncPurpose::Deliver => {
             Err(ReceiverError::Unexpected { expected: "another purpose" })

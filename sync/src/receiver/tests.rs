@@ -9,7 +9,7 @@ use banger_proto::frame::frame;
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{
     Chunk, FailureClass, FileBatch, FileData, FileEnd, FileStart, FileVanished, Finish, GitFileEnd, GitFileStart,
-    GitRole, ManifestEnd, ManifestPart, SyncHello, WireEntry, WireKind,
+    GitRole, ManifestEnd, ManifestPart, Module, Modules, SyncHello, WireEntry, WireKind,
 };
 use proptest::prelude::*;
 
@@ -191,9 +191,71 @@ fn git_files_have_only_their_own_places() {
         let place = Place::new();
         let mut requests = vec![hello()];
         requests.extend(manifest(&[]));
-        requests.push(Request::GitFileStart(GitFileStart { role: role.into(), name: name.into() }));
+        requests.push(Request::GitFileStart(GitFileStart { role: role.into(), name: name.into(), module: 0 }));
         let (outcome, _) = send(&place.root, &requests);
         assert!(matches!(outcome, Err(ReceiverError::Unexpected { .. })), "{role:?} {name}: {outcome:?}");
+        place.assert_outside_untouched();
+    }
+}
+
+#[test]
+fn submodules_have_a_place_inside_the_root_only() {
+    let module = |parts: &[&[u8]]| Module {
+        parts: parts.iter().map(|part| part.to_vec()).collect(),
+        populated: true,
+        finish: Some(Finish::default()),
+    };
+    let start = |role: GitRole, module| {
+        Request::GitFileStart(GitFileStart { role: role.into(), module, ..GitFileStart::default() })
+    };
+    let told = |modules: &[Module], files: &[Request]| {
+        let mut requests = vec![hello()];
+        requests.extend(manifest(&[]));
+        requests.push(Request::Modules(Modules { modules: modules.to_vec() }));
+        requests.extend_from_slice(files);
+        requests.push(Request::Finish(Finish::default()));
+        requests
+    };
+    let good = module(&[b"sub"]);
+    let deep: Vec<&[u8]> = vec![b"a"; 40];
+    let forbidden = [vec![&b".."[..]], vec![b"a", b"../../.."], vec![b"/etc"], vec![b".git/hooks"], vec![], deep];
+    for parts in &forbidden {
+        let place = Place::new();
+        let (outcome, _) = send(&place.root, &told(&[module(parts)], &[]));
+        assert!(matches!(outcome, Err(ReceiverError::Manifest { .. })), "{parts:?}: {outcome:?}");
+        place.assert_outside_untouched();
+    }
+    for many in [vec![good.clone(); 2], vec![good.clone(); 5000]] {
+        let outcome = send(&Place::new().root, &told(&many, &[])).0;
+        assert!(matches!(outcome, Err(ReceiverError::Manifest { .. })), "{outcome:?}");
+    }
+    for number in [2, u32::MAX] {
+        let (outcome, _) =
+            send(&Place::new().root, &told(std::slice::from_ref(&good), &[start(GitRole::Head, number)]));
+        assert!(matches!(outcome, Err(ReceiverError::Unexpected { .. })), "{outcome:?}");
+    }
+    // References are only ever branches and tags.
+    let refs = format!("{} refs/heads/../../config\n", "1".repeat(40)).into_bytes();
+    let digest = blake3::hash(&refs).as_bytes().to_vec();
+    let end = Request::GitFileEnd(GitFileEnd { digest, ..GitFileEnd::default() });
+    let place = Place::new();
+    let chunk = Request::Chunk(Chunk { data: refs });
+    assert!(
+        send(&place.root, &told(std::slice::from_ref(&good), &[start(GitRole::PackedRefs, 1), chunk, end])).0.is_err()
+    );
+    assert!(!place.root.join(".git/modules/sub/packed-refs").exists());
+
+    // Links the guest put in the way.
+    for planted in [".git/modules", ".git/modules/sub", ".git/modules/sub/banger", "sub"] {
+        let place = Place::new();
+        send(&place.root, &told(std::slice::from_ref(&good), &[])).0.unwrap();
+        assert_eq!(std::fs::read(place.root.join("sub/.git")).unwrap(), b"gitdir: ../.git/modules/sub\n");
+        let path = place.root.join(planted);
+        std::fs::remove_dir_all(&path).unwrap();
+        symlink(&place.outside, &path).unwrap();
+        let outcome = send(&place.root, &told(std::slice::from_ref(&good), &[])).0;
+        assert!(outcome.is_err() || planted == "sub", "{planted}");
+        let _ = send(&place.root, &told(&[], &[]));
         place.assert_outside_untouched();
     }
 }
@@ -221,7 +283,7 @@ fn content_that_does_not_match_never_gets_its_name() {
     let place = Place::new();
     let mut requests = vec![hello()];
     requests.extend(manifest(&[]));
-    requests.push(Request::GitFileStart(GitFileStart { role: GitRole::Head.into(), name: String::new() }));
+    requests.push(Request::GitFileStart(GitFileStart { role: GitRole::Head.into(), ..GitFileStart::default() }));
     requests.push(chunk(b"ref: refs/heads/main\n"));
     requests.push(Request::GitFileEnd(GitFileEnd { digest: vec![0; 32], ..GitFileEnd::default() }));
     assert!(matches!(send(&place.root, &requests).0, Err(ReceiverError::Content { .. })));

@@ -105,7 +105,8 @@ fn what_cannot_be_carried_is_refused_with_a_way_out() {
     let error = refusal(&repo);
     assert!(matches!(&error, OverlayError::Submodule { path } if path.as_bytes() == b"sub/mod"), "{error:?}");
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.hints()[0].contains("`banger vm run ./sub/mod`"));
+    assert!(error.hints()[0].contains("`--mode full_copy`"));
+    assert!(error.hints()[1].contains("`banger vm run ./sub/mod`"));
     assert!(observe(&repo.path("sub/mod"), &ObserveOptions::default()).is_ok(), "the hint works");
 
     let place = tempfile::tempdir().unwrap();

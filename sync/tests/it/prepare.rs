@@ -30,7 +30,7 @@ fn everything() -> ObserveOptions {
 }
 
 /// git must not see a difference between the two directories.
-fn assert_same_for_git(name: &str, host: &Path, guest: &Path) {
+pub fn assert_same_for_git(name: &str, host: &Path, guest: &Path) {
     for arguments in [
         &["status", "--porcelain=v1", "-z", "-uall"][..],
         &["status", "--porcelain=v2", "-z", "-uno"],

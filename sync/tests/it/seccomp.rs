@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use banger_sync::overlay::{ObserveOptions, observe};
+use banger_sync::overlay::{CopyMode, ObserveOptions, observe};
 use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
 
 use crate::repo::Repo;
@@ -88,6 +88,11 @@ fn read_without_execution(root: &Path) {
             assert_eq!(observer.observe(side).unwrap().tree_digest(), overlay.tree_digest());
         }
     }
+    let whole = ObserveOptions { mode: CopyMode::FullCopy, ..ObserveOptions::default() };
+    assert_eq!(
+        observe(root, &whole).unwrap().tree_digest(),
+        observe(root, &ObserveOptions::default()).unwrap().tree_digest()
+    );
     assert_eq!(faults_of_children(), 0, "not even a process was made for it");
     // The filter is there: what executes something is killed, and a process is noticed.
     let killed = Command::new("true").status().unwrap();

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use banger_sync::overlay::{CopyMode, ObserveOptions};
+use banger_sync::watch::Mode;
+use clap::{Args, ValueEnum};
 
 use super::new_vm::NewVmArgs;
-use super::workspace::sync::FollowMode;
 use crate::args::GuestPath;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult};
@@ -62,9 +63,10 @@ pub struct RunArgs {
     /// Keep the guest's copy in step with your edits; prints the tree the command begins with
     #[arg(long, requires = "path", conflicts_with_all = ["from", "dry_run"])]
     pub watch: bool,
-    /// With --watch: what happens to work done in the guest
-    #[arg(long, value_name = "MODE", default_value = "one-way-safe", requires = "watch")]
-    pub mode: FollowMode,
+    /// How much of the repository; with --watch, what happens to work done in the guest
+    /// [default: overlay, one-way-safe]
+    #[arg(long, value_name = "MODE", requires = "path")]
+    pub mode: Option<RunMode>,
     /// Run as this user of the guest, USER[:GROUP] [default: the image's user, else root]
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
@@ -80,6 +82,43 @@ pub struct RunArgs {
     /// Print what would be copied and stop: no VM, no daemon
     #[arg(long, requires = "path")]
     pub dry_run: bool,
+}
+
+/// How a repository gets into the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunMode {
+    /// The working tree, and of the history what git needs to work
+    Overlay,
+    /// Also the whole history of all branches and tags, and the submodules that are checked out
+    #[value(name = "full_copy")]
+    FullCopy,
+    /// Kept in step: work done in the guest is kept, and told as a conflict
+    OneWaySafe,
+    /// Kept in step: the host's version replaces work done in the guest
+    OneWayReplica,
+}
+
+impl RunMode {
+    fn copy(mode: Option<Self>) -> CopyMode {
+        if mode == Some(Self::FullCopy) { CopyMode::FullCopy } else { CopyMode::Overlay }
+    }
+
+    /// How edits are followed, if they are.
+    ///
+    /// # Errors
+    /// The mode does not go together with that.
+    fn follow(mode: Option<Self>, watch: bool) -> Result<Option<Mode>, CliError> {
+        match (mode, watch) {
+            (Some(Self::FullCopy), true) => Err(banger_sync::watch::WatchError::FullCopy.into()),
+            (Some(Self::OneWaySafe | Self::OneWayReplica), false) => {
+                Err(CliError::usage("without --watch there are no edits to be followed in a mode")
+                    .hint("Add `--watch`, or leave out `--mode`."))
+            }
+            (Some(Self::OneWayReplica), true) => Ok(Some(Mode::OneWayReplica)),
+            (_, true) => Ok(Some(Mode::OneWaySafe)),
+            (_, false) => Ok(None),
+        }
+    }
 }
 
 /// What of a repository goes where.
@@ -102,13 +141,14 @@ pub struct WorkspaceArgs {
 
 impl WorkspaceArgs {
     /// The plan for a repository.
-    pub fn plan(self, path: PathBuf) -> WorkspacePlan {
+    pub fn plan(self, path: PathBuf, mode: CopyMode) -> WorkspacePlan {
         WorkspacePlan {
             path,
-            options: banger_sync::overlay::ObserveOptions {
+            options: ObserveOptions {
                 include_untracked: self.include_untracked,
                 branch: self.branch,
                 from: self.from,
+                mode,
             },
             guest_path: self.guest_path.unwrap_or_default(),
         }
@@ -125,7 +165,8 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
         return Err(CliError::usage("--json has no form for a terminal session")
             .hint("Give a command, as in `banger vm run --json -- make test`, or `--detach`."));
     }
-    let workspace = args.path.map(|path| args.workspace.plan(path));
+    let watch = RunMode::follow(args.mode, args.watch)?;
+    let workspace = args.path.map(|path| args.workspace.plan(path, RunMode::copy(args.mode)));
     if args.dry_run {
         let plan = workspace.ok_or_else(|| CliError::usage("--dry-run needs a path"))?;
         return crate::run::workspace::dry_run(context, plan).await;
@@ -147,7 +188,7 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
         user: args.user.unwrap_or_default(),
         ending,
         discard: args.discard,
-        watch: args.watch.then(|| args.mode.into()),
+        watch,
     };
     crate::run::run(context, plan).await
 }

@@ -1,5 +1,5 @@
 //! Hands the guest's work over: as a patch, as changed files, as a pack of its commits. Index, references and tree
-//! stay as they are; the tree that includes uncommitted and untracked files is made beside them and removed again.
+//! stay as they are, those of submodules as well; the tree that includes uncommitted and untracked files is made beside them and removed again.
 
 pub mod git;
 
@@ -19,13 +19,14 @@ use crate::frames::CHUNK;
 use crate::path::TreePath;
 use crate::receiver::error::ReceiverError;
 use crate::receiver::home::Home;
+use crate::receiver::module::{self, Module};
 use crate::wire::wire_kind;
 use git::Git;
 
 /// git's name for no files at all.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-/// Where the temporary index and objects are; gone when dropped.
+/// Where the temporary indexes and objects are; gone when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -39,12 +40,18 @@ impl Scratch {
             }
         }
         let place = memory.join(format!("export-{}", std::process::id()));
-        fs::create_dir_all(place.join("objects"))?;
-        let scratch = Self(place);
+        fs::create_dir_all(place.join("nothing"))?;
+        Ok(Self(place))
+    }
+
+    /// For one repository.
+    fn room(&self, number: usize, git_dir: &Path) -> io::Result<PathBuf> {
+        let room = self.0.join(number.to_string());
+        fs::create_dir_all(room.join("objects"))?;
         // With its stat data, or git would read every file.
-        match fs::copy(root.join(".git/index"), scratch.0.join("index")) {
+        match fs::copy(git_dir.join("index"), room.join("index")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(scratch),
+            _ => Ok(room),
         }
     }
 }
@@ -55,6 +62,78 @@ impl Drop for Scratch {
             tracing::warn!(%error, "the temporary objects of an export stay");
         }
     }
+}
+
+/// The tree's own repository or a submodule, with everything in it added up.
+struct Repository {
+    git: Git,
+    /// Its place in the tree, with a slash behind; empty for the tree's own.
+    prefix: Vec<u8>,
+    /// What it is compared with.
+    from: String,
+    /// Everything that is there now.
+    tree: String,
+    /// Options for comparing the two.
+    options: Vec<&'static str>,
+}
+
+impl Repository {
+    /// `base`: a commit, or nothing at all.
+    fn add_up(
+        (git, prefix): (Git, Vec<u8>),
+        base: &str,
+        work: &Work,
+        modules: &[Module],
+    ) -> Result<Self, ReceiverError> {
+        let failed = |action| move |source| ReceiverError::Export { action, source };
+        let inside = |path: &TreePath| {
+            let inner = |module: &&Module| {
+                let place = [module.name.path.as_bytes(), b"/"].concat();
+                place.len() > prefix.len() && path.as_bytes().starts_with(&place)
+            };
+            path.as_bytes().starts_with(&prefix) && !modules.iter().any(|module| inner(&module))
+        };
+        // git's own idea of what changed has a resolution of a second here. What is known to be different is forgotten
+        // first, so that it is read.
+        let different: Vec<u8> = (work.changed.keys().chain(work.untracked.keys()))
+            .filter(|path| inside(path))
+            .flat_map(|path| [&path.as_bytes()[prefix.len()..], b"\0"].concat())
+            .collect();
+        if !different.is_empty() {
+            git.stream(&["update-index", "-z", "--force-remove", "--stdin"], &different, |_| Ok::<(), io::Error>(()))
+                .map_err(failed("read the index of"))?;
+        }
+        git.output(&["add", "-A", "--", "."]).map_err(failed("add up the files of"))?;
+        let tree = text(&git, &["write-tree"]).map_err(failed("write the tree of"))?;
+        let from = if base.is_empty() { EMPTY_TREE } else { base }.to_owned();
+        // What is in a submodule comes by itself, file by file.
+        let options = if modules.is_empty() { Vec::new() } else { vec!["--ignore-submodules=all"] };
+        Ok(Self { git, prefix, from, tree, options })
+    }
+
+    fn patch(&self, send: &mut impl FnMut(Reply) -> Result<(), ReceiverError>) -> Result<(), ReceiverError> {
+        let arguments =
+            ["diff-tree", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv"];
+        let prefix = String::from_utf8_lossy(&self.prefix);
+        let (old, new) = (format!("--src-prefix=a/{prefix}"), format!("--dst-prefix=b/{prefix}"));
+        let last = ["--no-color", &old, &new, "-r", &self.from, &self.tree];
+        stream(&self.git, (&[&arguments[..], &self.options, &last].concat(), b""), ExportPart::Patch, send)
+    }
+
+    fn changes(
+        &self,
+        home: &Home,
+        send: &mut impl FnMut(Reply) -> Result<(), ReceiverError>,
+    ) -> Result<(), ReceiverError> {
+        let arguments = ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev"];
+        let raw = self.git.output(&[&arguments[..], &self.options, &[&self.from, &self.tree]].concat());
+        let raw = raw.map_err(|source| ReceiverError::Export { action: "compare the trees of", source })?;
+        send_changes(home, &self.prefix, &raw, send)
+    }
+}
+
+fn text(git: &Git, arguments: &[&str]) -> io::Result<String> {
+    git.output(arguments).map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
 /// Serves one export.
@@ -70,57 +149,53 @@ pub fn run(
     let failed = |action| move |source| ReceiverError::Export { action, source };
     let work = Work::observe(home)?;
     let before = work.fingerprint();
+    let modules = module::known(home)?;
     let scratch = Scratch::make(root).map_err(failed("make room for an export in"))?;
-    let git = Git::beside(root, &scratch.0);
-    let text =
-        |arguments: &[&str]| git.output(arguments).map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned());
-    // git's own idea of what changed has a resolution of a second here. What is known to be different is forgotten
-    // first, so that it is read.
-    let different: Vec<u8> =
-        work.changed.keys().chain(work.untracked.keys()).flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect();
-    if !different.is_empty() {
-        git.stream(&["update-index", "-z", "--force-remove", "--stdin"], &different, |_| Ok::<(), io::Error>(()))
-            .map_err(failed("read the index of"))?;
-    }
-    git.output(&["add", "-A", "--", "."]).map_err(failed("add up the files of"))?;
-    let tree = text(&["write-tree"]).map_err(failed("write the tree of"))?;
-    // No commit yet is no error.
-    let head = text(&["rev-parse", "-q", "--verify", "HEAD^{commit}"]).unwrap_or_default();
+    let room = |number, git_dir: &Path| scratch.room(number, git_dir).map_err(failed("make room for an export in"));
     let base = hexadecimal(&request.base);
+    let git_dir = root.join(".git");
+    let git = Git::beside(root, &git_dir, &room(0, &git_dir)?);
     if !base.is_empty() && git.output(&["cat-file", "-e", &format!("{base}^{{commit}}")]).is_err() {
         return Err(ReceiverError::UnknownBase { base });
     }
+    let mut repositories = vec![Repository::add_up((git, Vec::new()), &base, &work, &modules)?];
+    for (number, module) in (1..).zip(&modules) {
+        let git_dir = module.name.git_dir(root);
+        let place = module.name.work_tree(root);
+        // Gone in the guest: then everything in it is.
+        let place = if place.is_dir() { place } else { scratch.0.join("nothing") };
+        let git = Git::beside(&place, &git_dir, &room(number, &git_dir)?);
+        let prefix = [module.name.path.as_bytes(), b"/"].concat();
+        repositories.push(Repository::add_up((git, prefix), module.base(), &work, &modules)?);
+    }
+    let Repository { git, tree, .. } = &repositories[0];
+    // No commit yet is no error.
+    let head = text(git, &["rev-parse", "-q", "--verify", "HEAD^{commit}"]).unwrap_or_default();
     let new_commits = if base.is_empty() { head.clone() } else { format!("{base}..HEAD") };
     let commits = match head.as_str() {
         "" => 0,
-        _ => text(&["rev-list", "--count", &new_commits, "--"])
+        _ => text(git, &["rev-list", "--count", &new_commits, "--"])
             .map_err(failed("count the commits of"))?
             .parse()
             .unwrap_or(0),
     };
     send(Reply::ExportSummary(ExportSummary {
-        branch: text(&["symbolic-ref", "-q", "HEAD"]).unwrap_or_default(),
+        branch: text(git, &["symbolic-ref", "-q", "HEAD"]).unwrap_or_default(),
         head: from_hexadecimal(&head),
         commits,
-        tree: from_hexadecimal(&tree),
+        tree: from_hexadecimal(tree),
         fingerprint: before.as_bytes().to_vec(),
     }))?;
-    let from = if base.is_empty() { EMPTY_TREE } else { &base };
-    if request.patch {
-        let arguments =
-            ["diff-tree", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv"];
-        let arguments = [&arguments[..], &["--no-color", "-r", from, &tree]].concat();
-        stream(&git, (&arguments, b""), ExportPart::Patch, &mut send)?;
+    for repository in repositories.iter().filter(|_| request.patch) {
+        repository.patch(&mut send)?;
     }
-    if request.changes {
-        let arguments = ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", from, &tree];
-        let raw = git.output(&arguments).map_err(failed("compare the trees of"))?;
-        send_changes(home, &raw, &mut send)?;
+    for repository in repositories.iter().filter(|_| request.changes) {
+        repository.changes(home, &mut send)?;
     }
     if request.pack && commits > 0 {
         let revisions = if base.is_empty() { "HEAD\n".to_owned() } else { format!("HEAD\n^{base}\n") };
         let arguments = ["pack-objects", "--revs", "--stdout", "-q", "--delta-base-offset"];
-        stream(&git, (&arguments, revisions.as_bytes()), ExportPart::Pack, &mut send)?;
+        stream(git, (&arguments, revisions.as_bytes()), ExportPart::Pack, &mut send)?;
     }
     let consistent = Work::observe(home)?.fingerprint() == before;
     send(Reply::ExportEnd(ExportEnd { consistent }))
@@ -155,6 +230,7 @@ impl From<io::Error> for Taken {
 /// From git's raw listing: `:old new old-id new-id status`, NUL, path, NUL.
 fn send_changes(
     home: &Home,
+    prefix: &[u8],
     raw: &[u8],
     send: &mut impl FnMut(Reply) -> Result<(), ReceiverError>,
 ) -> Result<(), ReceiverError> {
@@ -165,7 +241,7 @@ fn send_changes(
         let about = String::from_utf8_lossy(about);
         let words: Vec<&str> = about.trim_start_matches(':').split(' ').collect();
         let [old_mode, new_mode, old_id, ..] = words[..] else { continue };
-        let path = TreePath::parse(path).map_err(|source| failed(io::Error::other(source)))?;
+        let path = TreePath::parse(&[prefix, path].concat()).map_err(|source| failed(io::Error::other(source)))?;
         let content = read(&mut walker, &path, new_mode).map_err(ReceiverError::at("read", &path))?;
         let old_kind = kind_of_mode(old_mode);
         send(Reply::ExportChange(ExportChange {

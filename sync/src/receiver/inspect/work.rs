@@ -1,7 +1,7 @@
 //! What exists only in the guest: commits, edits of files the host brought, new files that are not ignored.
 //!
 //! Only the guest's git knows what is ignored, so it is asked; but only when there are files at all that the host
-//! did not bring. Without git in the guest every such file counts.
+//! did not bring. Without git in the guest every such file counts. A submodule's own git is asked about what is in it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,6 +15,7 @@ use crate::path::TreePath;
 use crate::receiver::error::ReceiverError;
 use crate::receiver::git::{read_head, was_moved};
 use crate::receiver::home::{Home, TEMPORARY};
+use crate::receiver::module::{self, Module};
 use crate::receiver::plan::observe;
 
 /// How many paths are told.
@@ -24,12 +25,14 @@ const EXPORTED: &str = "exported";
 /// See the module.
 #[derive(Debug)]
 pub struct Work {
-    /// `HEAD` or its branch is not where the last prepare put it.
+    /// `HEAD` or its branch is not where the last prepare put it; or that of a submodule.
     pub moved: bool,
     /// Full name; empty if detached.
     pub branch: String,
     /// Hexadecimal; empty before the first commit.
     pub head: String,
+    /// Where the submodules' `HEAD`s are: path, branch, commit.
+    pub modules: Vec<(TreePath, String, String)>,
     /// Files of the last prepare that are something else now.
     pub changed: BTreeMap<TreePath, Option<Content>>,
     /// Files that are neither tracked nor ignored nor the host's.
@@ -56,12 +59,20 @@ impl Work {
         }
         let strangers = strangers(home)?;
         let mut untracked = BTreeMap::new();
-        for path in without_ignored(home, strangers)? {
+        let modules = module::known(home)?;
+        for path in without_ignored(home, &modules, strangers) {
             let (observed, _) = observe(&mut walker, &path, None)?;
             untracked.insert(path, content(observed));
         }
         let (branch, head) = read_head(&home.git)?;
-        Ok(Self { moved: was_moved(home)?, branch, head, changed, untracked })
+        let mut moved = was_moved(home.side())?;
+        let mut heads = Vec::new();
+        for module in &modules {
+            moved |= module.was_moved(home)?;
+            let (branch, head) = read_head(module.side().git)?;
+            heads.push((module.name.path.clone(), branch, head));
+        }
+        Ok(Self { moved, branch, head, modules: heads, changed, untracked })
     }
 
     /// True if everything came from the host.
@@ -74,6 +85,11 @@ impl Work {
         let mut hasher = blake3::Hasher::new();
         for text in [&self.branch, &self.head] {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        for (path, branch, head) in &self.modules {
+            for bytes in [path.as_bytes(), branch.as_bytes(), head.as_bytes()] {
+                hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+            }
         }
         for (path, content) in self.changed.iter().chain(&self.untracked) {
             hasher.update(&(path.as_bytes().len() as u64).to_le_bytes()).update(path.as_bytes());
@@ -158,13 +174,31 @@ fn strangers(home: &Home) -> Result<Vec<TreePath>, ReceiverError> {
     Ok(found)
 }
 
-fn without_ignored(home: &Home, strangers: Vec<TreePath>) -> Result<Vec<TreePath>, ReceiverError> {
+fn without_ignored(home: &Home, modules: &[Module], strangers: Vec<TreePath>) -> Vec<TreePath> {
+    let mut kept = Vec::new();
+    // Those inside first: what is in them is not the outer repository's.
+    let mut rest = strangers;
+    for module in modules.iter().rev() {
+        let prefix = [module.name.path.as_bytes(), b"/"].concat();
+        let (inside, others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|path| path.as_bytes().starts_with(&prefix));
+        rest = others;
+        let root = home.path();
+        let git = git::Git::in_place(&module.name.work_tree(root), &module.name.git_dir(root));
+        kept.extend(not_ignored(&git, &prefix, inside));
+    }
+    kept.extend(not_ignored(&git::Git::in_place(home.path(), &home.path().join(".git")), b"", rest));
+    kept
+}
+
+/// `prefix` is the repository's place in the tree.
+fn not_ignored(git: &git::Git, prefix: &[u8], strangers: Vec<TreePath>) -> Vec<TreePath> {
     if strangers.is_empty() {
-        return Ok(strangers);
+        return strangers;
     }
     // Tracked ones count as well: the host did not bring them, so the guest added them.
     let arguments = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-    let Ok(listed) = git::Git::in_place(home.path()).output(&arguments) else { return Ok(strangers) };
+    let Ok(listed) = git.output(&arguments) else { return strangers };
     let listed: HashSet<&[u8]> = listed.split(|byte| *byte == 0).collect();
-    Ok(strangers.into_iter().filter(|path| listed.contains(path.as_bytes())).collect())
+    strangers.into_iter().filter(|path| listed.contains(&path.as_bytes()[prefix.len()..])).collect()
 }

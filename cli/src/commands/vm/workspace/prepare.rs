@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use banger_proto::v1::GetVmRequest;
-use banger_sync::overlay::ObserveOptions;
-use clap::Args;
+use banger_sync::overlay::{self, ObserveOptions};
+use clap::{Args, ValueEnum};
 
 use crate::args::GuestPath;
 use crate::context::Context;
@@ -12,6 +12,7 @@ use crate::error::{CommandResult, OrFail as _};
 use crate::interrupt::Interrupts;
 use crate::run::plan::WorkspacePlan;
 use crate::run::{attach, reach, workspace};
+use crate::workspace_record::WorkspaceRecord;
 
 /// Copy the working tree of a repository into a running VM
 ///
@@ -19,6 +20,11 @@ use crate::run::{attach, reach, workspace};
 ///     banger vm workspace prepare --dry-run box ./repo
 ///
 /// Only what differs is sent. Files changed in the guest since the last time are kept and reported.
+///
+/// With the whole history, all branches and tags, and the files of checked-out submodules:
+///
+///     banger vm workspace prepare --mode full_copy box ./repo
+///
 /// Next: `banger vm exec box -- make test`.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -38,6 +44,9 @@ pub struct PrepareArgs {
     /// Copy also files that are neither tracked nor ignored
     #[arg(long)]
     pub include_untracked: bool,
+    /// How much of the repository [default: as the last time, else overlay]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<CopyMode>,
     /// Where the guest gets the working tree
     #[arg(long, value_name = "PATH", default_value_t)]
     pub guest_path: GuestPath,
@@ -46,21 +55,54 @@ pub struct PrepareArgs {
     pub dry_run: bool,
 }
 
+/// How much of the repository travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CopyMode {
+    /// The working tree, and of the history what git needs to work
+    Overlay,
+    /// Also the whole history of all branches and tags, and the submodules that are checked out
+    #[value(name = "full_copy")]
+    FullCopy,
+}
+
+impl From<CopyMode> for overlay::CopyMode {
+    fn from(mode: CopyMode) -> Self {
+        match mode {
+            CopyMode::Overlay => Self::Overlay,
+            CopyMode::FullCopy => Self::FullCopy,
+        }
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// Of any step.
 pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
-    let options = ObserveOptions { include_untracked: args.include_untracked, branch: args.branch, from: args.from };
-    let plan = WorkspacePlan { path: args.path, options, guest_path: args.guest_path };
+    let given = args.mode.map(overlay::CopyMode::from);
+    let state = context.paths().ok().map(|paths| paths.state);
+    let recorded = || state.as_ref().map(|state| WorkspaceRecord::find(state, &args.vm).mode()).unwrap_or_default();
+    let options = ObserveOptions {
+        include_untracked: args.include_untracked,
+        branch: args.branch,
+        from: args.from,
+        mode: given.unwrap_or_else(recorded),
+    };
+    let mut plan = WorkspacePlan { path: args.path, options, guest_path: args.guest_path };
     if args.dry_run {
         return workspace::dry_run(context, plan).await;
     }
     let mut interrupts = Interrupts::install()?;
-    let overlay = interrupts.guard("reading the repository", workspace::observe(context, &plan)).await?;
+    let mut overlay = interrupts.guard("reading the repository", workspace::observe(context, &plan)).await?;
     let client = interrupts.guard("reaching bangerd", context.client()).await?;
     let vm = client.vms().get(GetVmRequest { reference: args.vm }).await.or_fail()?.into_inner();
     attach::require_running(&vm)?;
+    // Only the daemon knows for sure which VM that is.
+    let known = state.map(|state| WorkspaceRecord::load(&state, &vm.id).mode()).unwrap_or_default();
+    if given.is_none() && known != plan.options.mode {
+        plan.options.mode = known;
+        overlay = interrupts.guard("reading the repository", workspace::observe(context, &plan)).await?;
+    }
     let work = async {
         let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
         let destination = workspace::Destination {

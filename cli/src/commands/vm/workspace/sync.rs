@@ -13,7 +13,7 @@ use crate::args::GuestPath;
 use crate::context::Context;
 use crate::error::{CommandResult, OrFail as _};
 use crate::follow::hosted::Telling;
-use crate::follow::{Hosted, launch};
+use crate::follow::{Hosted, hosted, launch};
 use crate::interrupt::Interrupts;
 use crate::run::attach;
 use crate::run::plan::WorkspacePlan;
@@ -87,17 +87,20 @@ pub async fn run(context: &Context, args: SyncArgs) -> CommandResult {
             branch: args.branch,
             from: None,
             include_untracked: args.include_untracked,
+            mode: None,
             guest_path: args.guest_path,
             dry_run: false,
         };
         return prepare::run(context, once).await;
     }
-    let options = ObserveOptions { include_untracked: args.include_untracked, branch: args.branch, from: None };
+    let options =
+        ObserveOptions { include_untracked: args.include_untracked, branch: args.branch, ..ObserveOptions::default() };
     let plan = WorkspacePlan { path: args.path, options, guest_path: args.guest_path };
     let mut interrupts = Interrupts::install()?;
     let client = interrupts.guard("reaching bangerd", context.client()).await?;
     let vm = client.vms().get(GetVmRequest { reference: args.vm }).await.or_fail()?.into_inner();
     let mode = args.mode.into();
+    hosted::refuse_full_copy(context, &vm)?;
     if args.detach {
         attach::require_running(&vm)?;
         let starting = launch::in_background(context, &vm, &plan, mode);

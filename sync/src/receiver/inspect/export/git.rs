@@ -32,30 +32,30 @@ const WORDS: u64 = 2000;
 /// How git is called in one root.
 pub struct Git {
     root: PathBuf,
+    git_dir: PathBuf,
     scratch: Option<PathBuf>,
 }
 
 impl Git {
     /// Only for reading commands: with the repository's own index.
-    pub fn in_place(root: &Path) -> Self {
-        Self { root: root.to_owned(), scratch: None }
+    pub fn in_place(root: &Path, git_dir: &Path) -> Self {
+        Self { root: root.to_owned(), git_dir: git_dir.to_owned(), scratch: None }
     }
 
     /// With an index and objects of its own in `scratch`, which must exist.
-    pub fn beside(root: &Path, scratch: &Path) -> Self {
-        Self { root: root.to_owned(), scratch: Some(scratch.to_owned()) }
+    pub fn beside(root: &Path, git_dir: &Path, scratch: &Path) -> Self {
+        Self { root: root.to_owned(), git_dir: git_dir.to_owned(), scratch: Some(scratch.to_owned()) }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        let git_dir = self.root.join(".git");
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         command.env_clear().env("PATH", path).env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0");
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_ATTR_NOSYSTEM", "1");
-        command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_DIR", &git_dir).env("GIT_WORK_TREE", &self.root);
+        command.env("GIT_OPTIONAL_LOCKS", "0").env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", &self.root);
         if let Some(scratch) = &self.scratch {
             command.env("GIT_INDEX_FILE", scratch.join("index")).env("GIT_OBJECT_DIRECTORY", scratch.join("objects"));
-            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", OsStr::from_bytes(&quoted(&git_dir.join("objects"))));
+            command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", OsStr::from_bytes(&quoted(&self.git_dir.join("objects"))));
         }
         command.current_dir(&self.root).args(NEUTRAL).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
