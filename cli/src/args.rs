@@ -35,6 +35,10 @@ pub const MAX_VCPU: u32 = 64;
 ///     vcpu = 2            # automatic: a quarter of the host's CPUs, 1 to 4
 ///     memory = "4G"       # automatic: an eighth of the host's memory, 1 to 8 GiB
 ///     disk_size = "8G"    # the work disk, mounted at /root
+///     [[file_sync]]       # as many as you like: a file or directory of your home that every VM gets at each start
+///     host = "~/.netrc"
+///     guest = "~/.netrc"
+///     mode = "0600"       # of a file; automatic: 0600
 #[derive(Debug, Parser)]
 #[command(name = "banger", version = crate::view::version::one_line(), verbatim_doc_comment)]
 #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = false)]

@@ -1,5 +1,7 @@
 //! `~/.config/banger/config.toml`: every key optional, unknown keys refused with their position.
-//! Only the CLI reads it: what the daemon needs of it travels in requests.
+//! Only the CLI reads it: what the daemon needs of it travels in requests. [`file_sync`] is one of its tables.
+
+pub mod file_sync;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,21 +9,33 @@ use std::path::{Path, PathBuf};
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::ImageName;
 use banger_proto::size::MiB;
+use banger_sync::files::Wanted;
 use serde::{Deserialize, Deserializer};
 
 /// The image of a VM for which none is named.
 pub const DEFAULT_IMAGE: &str = "debian-bookworm";
 
 /// The user's configuration.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Image of a VM for which none is named.
-    #[serde(default, deserialize_with = "image_name")]
     pub default_image: Option<ImageName>,
     /// Sizes of a VM for which none are given.
-    #[serde(default)]
     pub vm_defaults: VmDefaults,
+    /// Files every guest gets.
+    pub file_sync: Vec<Wanted>,
+}
+
+/// The file as it is written: what needs more than its own words to be checked is still raw.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default, deserialize_with = "image_name")]
+    default_image: Option<ImageName>,
+    #[serde(default)]
+    vm_defaults: VmDefaults,
+    #[serde(default)]
+    file_sync: Vec<file_sync::Table>,
 }
 
 /// Sizes of a VM for which none are given.
@@ -62,13 +76,23 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
+    /// An entry of `[[file_sync]]` means something that cannot be.
+    #[error("cannot use the configuration {}: [[file_sync]] entry {entry}: {problem}", path.display())]
+    FileSync {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        entry: usize,
+        /// A clause.
+        problem: String,
+    },
 }
 
 impl Classified for ConfigError {
     fn kind(&self) -> Kind {
         match self {
             Self::Read { .. } => Kind::HostNotReady,
-            Self::Parse { .. } => Kind::Usage,
+            Self::Parse { .. } | Self::FileSync { .. } => Kind::Usage,
         }
     }
 
@@ -76,25 +100,28 @@ impl Classified for ConfigError {
         match self {
             Self::Read { path, .. } => vec![format!("Check `ls -l {}`.", path.display())],
             Self::Parse { .. } => vec!["See every key with `banger --help`, section Configuration.".into()],
+            Self::FileSync { .. } => vec![
+                "Write `host = \"~/…\"` for a file in your home, `guest = \"~/…\"` for its place in root's, `mode = \"0600\"`.".into(),
+            ],
         }
     }
 }
 
 impl Config {
-    /// Reads the file; a missing one is an empty one.
+    /// Reads the file of whoever has this `home`; a missing one is an empty one.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, home: Option<&Path>) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
+            Ok(text) => Self::parse(path, &text, home),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
         }
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error| {
+    fn parse(path: &Path, text: &str, home: Option<&Path>) -> Result<Self, ConfigError> {
+        let Written { default_image, vm_defaults, file_sync } = toml::from_str(text).map_err(|error| {
             let start = error.span().map(|span| span.start);
             ConfigError::Parse {
                 path: path.to_owned(),
@@ -102,7 +129,13 @@ impl Config {
                 key: start.and_then(|start| key_at(text, start)).unwrap_or_else(|| "syntax".into()),
                 message: error.message().to_owned(),
             }
-        })
+        })?;
+        let file_sync = file_sync::parse(file_sync, home).map_err(|(entry, problem)| ConfigError::FileSync {
+            path: path.to_owned(),
+            entry,
+            problem,
+        })?;
+        Ok(Self { default_image, vm_defaults, file_sync })
     }
 
     /// Name of the default image.
@@ -125,7 +158,11 @@ fn key_at(text: &str, start: usize) -> Option<String> {
     let line = text[line_start..].lines().next()?;
     let table = text[..line_start].lines().rev().find_map(|line| {
         let line = line.trim();
-        line.strip_prefix('[')?.split(']').next().map(|name| name.trim().to_owned())
+        line.trim_start_matches('[')
+            .split(']')
+            .next()
+            .filter(|_| line.starts_with('['))
+            .map(|name| name.trim().to_owned())
     });
     let (name, _) = line.split_once('=')?;
     let name = name.trim();
@@ -167,7 +204,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(Path::new("/c/config.toml"), text).map_err(|error| error.to_string())
+        Config::parse(Path::new("/c/config.toml"), text, Some(Path::new("/home/me"))).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -198,5 +235,20 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_entry_of_file_sync_is_named_by_its_number() {
+        let good = "[[file_sync]]\nhost = \"~/.netrc\"\nguest = \"~/.netrc\"\n";
+        assert_eq!(parse(good).unwrap().file_sync.len(), 1);
+        let bad = format!("{good}[[file_sync]]\nhost = \"/etc/shadow\"\nguest = \"~/shadow\"\n");
+        let error = Config::parse(Path::new("/c/config.toml"), &bad, Some(Path::new("/home/me"))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(error.to_string().contains("/c/config.toml: [[file_sync]] entry 2: `host` \"/etc/shadow\" is outside"));
+        assert!(error.hints()[0].contains("host ="), "{:?}", error.hints());
+        let error = parse(&format!("{good}owner = \"me\"\n")).unwrap_err();
+        assert!(error.contains("line 4") && error.contains("`file_sync.owner`"), "{error}");
+        let error = parse("[[file_sync]]\nhost = \"~/a\"\n").unwrap_err();
+        assert!(error.contains("guest"), "{error}");
     }
 }

@@ -56,7 +56,8 @@ impl Context {
     /// # Errors
     /// It cannot be used.
     pub fn config(&self) -> Result<Config, CliError> {
-        Ok(Config::load(&self.paths()?.config_file())?)
+        let environment = Environment::observe();
+        Ok(Config::load(&Paths::resolve(&environment)?.config_file(), environment.home.as_deref())?)
     }
 
     /// The daemon: this user's own is started if need be, the installed one never.

@@ -1,17 +1,18 @@
 //! `vm run`, the heart: a VM is made, the workspace goes in, a command or shell runs, and with `--rm` all is gone.
 //!
 //! ```text
-//! observe repository ─▶ create + start ─▶ reach by SSH ─▶ prepare workspace ─▶ session ─▶ (--rm) delete
+//! observe repository ─▶ create + start ─▶ reach by SSH ─▶ files, workspace ─▶ session ─▶ (--rm) delete
 //!                        │ fails: nothing stays      │ never answers: the VM stays, also with --rm
 //!                        │ Ctrl-C: made undone       └ anything later fails, or Ctrl-C: --rm deletes
 //! ```
 //! [`plan`] is what was asked for, [`create`] makes and unmakes, [`reach`] connects, [`workspace`] observes and
-//! prepares, [`attach`] is the same for a VM that runs already, [`guest_work`] sees that nothing is lost with a VM,
+//! prepares, [`files`] is `[[file_sync]]`, [`attach`] is the same for a VM that runs already, [`guest_work`] sees that nothing is lost with a VM,
 //! [`cleanup`] deletes.
 
 pub mod attach;
 pub mod cleanup;
 pub mod create;
+pub mod files;
 pub mod guest_work;
 pub mod plan;
 pub mod reach;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use banger_proto::v1::{GetVmRequest, Vm};
+use banger_sync::files::{Files, Guest};
 use banger_sync::overlay::Overlay;
 use banger_sync::ssh::Connection;
 use banger_sync::watch::Watch;
@@ -66,6 +68,7 @@ pub async fn run(context: &Context, plan: Plan) -> CommandResult {
         }
         None => None,
     };
+    let files = interrupts.guard("reading the files of file_sync", files::read(context, &plan.file_sync)).await?;
     context.notice_root();
     let began = Instant::now();
     if context.ui.is_json() {
@@ -78,7 +81,7 @@ pub async fn run(context: &Context, plan: Plan) -> CommandResult {
     let reporting = Reporting::for_stream(&context.ui);
     let vm = create::create(context, &client, &mut interrupts, request, reporting).await?;
     let mut usage = Usage { context, client: &client, interrupts: &mut interrupts, plan: &plan, vm: &vm, began };
-    let outcome = usage.go(overlay).await;
+    let outcome = usage.go(overlay, &files).await;
     finish(context, &mut interrupts, &plan, &vm, outcome).await
 }
 
@@ -97,9 +100,9 @@ struct Usage<'a> {
 
 impl Usage<'_> {
     /// Everything between creation and clean-up. `None`: detached.
-    async fn go(&mut self, overlay: Option<Overlay>) -> Result<Option<End>, Trouble> {
+    async fn go(&mut self, overlay: Option<Overlay>, files: &Files) -> Result<Option<End>, Trouble> {
         let detached = self.plan.ending == Ending::Detach;
-        if detached && overlay.is_none() {
+        if detached && overlay.is_none() && files.is_empty() {
             self.announce_ready()?;
             self.say_ready();
             return Ok(None);
@@ -110,6 +113,11 @@ impl Usage<'_> {
         let connected = self.interrupts.guard("connecting to the VM", connecting).await?;
         let connection = connected.map_err(Trouble::NeverAnswered)?;
         self.announce_ready()?;
+        let delivering = files::deliver(self.context, &connection, files, (self.vm, Guest::Fresh));
+        let delivered = self.interrupts.guard("delivering the files of file_sync", delivering).await?;
+        if let (Some(view), true) = (delivered, self.context.ui.is_json()) {
+            self.context.ui.event(&RunEvent::Files(view))?;
+        }
         if let (Some(overlay), Some(wanted)) = (&overlay, &self.plan.workspace) {
             let destination = workspace::Destination {
                 client: self.client,

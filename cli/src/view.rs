@@ -3,6 +3,7 @@
 
 pub mod doctor;
 pub mod event;
+pub mod files;
 pub mod follow;
 pub mod image;
 pub mod install;

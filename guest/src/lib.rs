@@ -44,7 +44,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         "sync" => sync_receiver::run(rest),
         "serve" => agent::serve(rest),
         "version" | "--version" => say(&format!("banger-guest {}\n", env!("CARGO_PKG_VERSION")), ExitCode::SUCCESS),
-        _ => say("usage: banger-guest agent | booted | sync --root PATH | version\n", ExitCode::from(2)),
+        _ => say("usage: banger-guest agent | booted | sync --root PATH [--as-root] | version\n", ExitCode::from(2)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `banger-guest sync --root PATH`: the guest's end of a workspace transfer, on stdin and stdout.
+//! `banger-guest sync --root PATH [--as-root]`: the guest's end of a transfer, on stdin and stdout.
 //!
 //! The receiver tells the host over the stream what went wrong; stderr repeats it for people who
 //! run this by hand.
@@ -18,18 +18,28 @@ use crate::tree::{Links, Tree};
 
 /// Runs the receiver.
 pub fn run(arguments: &[OsString]) -> ExitCode {
-    let Some(root) = parse_root(arguments) else {
-        return complain("usage: banger-guest sync --root PATH");
+    let Some((root, owner)) = parse(arguments) else {
+        return complain("usage: banger-guest sync --root PATH [--as-root]");
     };
-    match receive(&root) {
+    match receive(&root, owner) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("banger-guest sync: {}", crate::init::chain(&error))),
     }
 }
 
-fn receive(root: &Path) -> Result<(), banger_sync::receiver::ReceiverError> {
+/// Whose the tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Whoever the image's sessions are.
+    User,
+    /// root, whoever the sessions are: its own home.
+    Root,
+}
+
+fn receive(root: &Path, owner: Owner) -> Result<(), banger_sync::receiver::ReceiverError> {
     // What cannot be given away stays root's, and the receiver says itself what it then cannot do.
-    if let Some(user) = handover::read().seed.map(|seed| seed.user)
+    if owner == Owner::User
+        && let Some(user) = handover::read().seed.map(|seed| seed.user)
         && let Err(error) = become_owner(root, &user)
     {
         let _ = writeln!(io::stderr(), "banger-guest sync: cannot give {} to {user}: {error}", root.display());
@@ -56,9 +66,12 @@ fn become_owner(root: &Path, user: &str) -> io::Result<()> {
     Ok(identity.assume()?)
 }
 
-fn parse_root(arguments: &[OsString]) -> Option<PathBuf> {
+fn parse(arguments: &[OsString]) -> Option<(PathBuf, Owner)> {
     match arguments {
-        [flag, path] if flag == "--root" && !path.is_empty() => Some(path.into()),
+        [flag, path] if flag == "--root" && !path.is_empty() => Some((path.into(), Owner::User)),
+        [flag, path, owner] if flag == "--root" && !path.is_empty() && owner == "--as-root" => {
+            Some((path.into(), Owner::Root))
+        }
         _ => None,
     }
 }
@@ -74,9 +87,10 @@ mod tests {
 
     #[test]
     fn exactly_one_root_is_asked_for() {
-        let parse = |words: &[&str]| parse_root(&words.iter().map(OsString::from).collect::<Vec<_>>());
-        assert_eq!(parse(&["--root", "/root/repo"]), Some("/root/repo".into()));
-        for wrong in [&[][..], &["--root"], &["--root", ""], &["/root/repo"], &["--root", "a", "b"]] {
+        let parse = |words: &[&str]| super::parse(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(parse(&["--root", "/root/repo"]), Some(("/root/repo".into(), Owner::User)));
+        assert_eq!(parse(&["--root", "/root", "--as-root"]), Some(("/root".into(), Owner::Root)));
+        for wrong in [&[][..], &["--root"], &["--root", ""], &["/root/repo"], &["--root", "a", "b"], &["--as-root"]] {
             assert_eq!(parse(wrong), None);
         }
     }

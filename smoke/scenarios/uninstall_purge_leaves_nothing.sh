@@ -16,6 +16,8 @@ say "nothing happens without an answer"
 expect_status 5 uninstall
 systemctl is-active --quiet bangerd.service || fail "it was stopped all the same"
 
+expect_equal state "$(vm_field stays .state)" running
+
 say "without --purge: the VM is stopped, its disks stay"
 uninstall --yes | tee "$scratch/said"
 expect_said "keep     /var/lib/banger"

@@ -234,6 +234,13 @@ impl Dir {
     }
 }
 
+impl From<OwnedFd> for Dir {
+    /// Of a directory that its opener vouches for.
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
 impl AsFd for Dir {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()

@@ -5,10 +5,12 @@
 //! guest ([`crate::diff`]). A run killed at any moment leaves every file old or new; the next one finishes.
 //!
 //! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files, [`git`] installs
-//! the git metadata of the tree and its [`module`]s ([`refs`] merges branches and tags), [`error`] is what can go wrong. [`follow`] goes on with batches of edits, [`journal`] remembers
-//! them. [`inspect`] is what changes nothing: verify and export.
+//! the git metadata of the tree and its [`module`]s ([`refs`] merges branches and tags), [`error`] is what can go wrong.
+//! [`follow`] goes on with batches of edits, [`journal`] remembers them. [`inspect`] is what changes nothing: verify and
+//! export. [`deliver`] is for files of no repository.
 
 pub mod apply;
+mod deliver;
 pub mod error;
 pub mod follow;
 pub mod git;
@@ -49,6 +51,11 @@ pub fn sync_command(guest_path: &str) -> String {
     format!("{GUEST_BINARY} sync --root {}", shell_quote(guest_path))
 }
 
+/// The command that delivers files into a directory that is root's and stays so.
+pub fn deliver_command(guest_path: &str) -> String {
+    format!("{GUEST_BINARY} sync --root {} --as-root", shell_quote(guest_path))
+}
+
 /// Serves one transfer from `input` to `root`, answering on `output`. Blocks until it is over.
 ///
 /// # Errors
@@ -83,6 +90,7 @@ fn serve<R: Read, W: Write>(
             prepare(&mut home, reader, writer)?;
             Ok(())
         }
+        SyncPurpose::Deliver => deliver::serve(root, reader, writer),
         SyncPurpose::Follow => follow::serve(Home::open(root)?, reader, writer),
         inspecting => inspect::serve(root, inspecting, reader, writer),
     }
@@ -146,7 +154,8 @@ fn content<R: Read>(
             | Request::Check(_)
             | Request::Fetch(_)
             | Request::Export(_)
-            | Request::MarkExported(_) => {
+            | Request::MarkExported(_)
+            | Request::Deliver(_) => {
                 return Err(ReceiverError::Unexpected { expected: "content" });
             }
         }

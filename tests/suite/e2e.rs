@@ -8,6 +8,7 @@ mod concurrency;
 mod containers;
 mod crash;
 mod dead_guest;
+mod file_sync;
 mod image_user;
 mod interrupt;
 mod json;

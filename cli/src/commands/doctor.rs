@@ -17,7 +17,7 @@ use crate::install::host::Host as ThisHost;
 use crate::install::observe::observe;
 use crate::install::services::Observed;
 use crate::mode::Mode;
-use crate::paths::Paths;
+use crate::paths::{Environment, Paths};
 use crate::sizing::{Flags, Host, Sized, resolve};
 use crate::view::doctor::{DoctorView, Row, Verdict, failed, render};
 
@@ -99,7 +99,7 @@ fn runtime_directory(paths: &Paths) -> Row {
 
 fn configuration(paths: &Paths) -> Row {
     let path = paths.config_file();
-    match Config::load(&path) {
+    match Config::load(&path, Environment::observe().home.as_deref()) {
         Ok(config) => sizes(Row::new(Verdict::Pass, "configuration").detail(described(&path)), &config),
         Err(error) => failed_with("configuration", &error),
     }

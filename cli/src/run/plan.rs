@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use banger_sync::files::Wanted;
 use banger_sync::overlay::ObserveOptions;
 use banger_sync::watch::Mode;
 
@@ -16,6 +17,8 @@ pub struct Plan {
     pub spec: Spec,
     /// The repository, if one was named.
     pub workspace: Option<WorkspacePlan>,
+    /// Files of the owner's home it gets.
+    pub file_sync: Vec<Wanted>,
     /// Words of the command; empty is a shell.
     pub command: Vec<String>,
     /// For command or shell.

@@ -5,6 +5,7 @@ use banger_proto::v1::{OperationEvent, ProgressUnit, Vm, operation_event::Event}
 use base64ct::{Base64, Encoding as _};
 use serde::Serialize;
 
+use super::files::FilesView;
 use super::vm::VmView;
 use super::workspace::PreparedView;
 use crate::ui::Channel;
@@ -47,6 +48,8 @@ pub enum RunEvent<'a> {
         /// The VM.
         vm: Box<VmView>,
     },
+    /// The files of the configuration are in the guest.
+    Files(FilesView),
     /// The workspace is in the guest.
     Workspace(PreparedView),
     /// The tree the command begins with; with `--watch`.

@@ -33,7 +33,7 @@ pub struct PreparedView {
 }
 
 #[derive(Debug, Serialize)]
-struct ConflictView {
+pub(super) struct ConflictView {
     path: String,
     reason: &'static str,
 }
@@ -75,23 +75,29 @@ impl PreparedView {
 
     /// Where the guest is not what the host is.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self
-            .conflicts
-            .iter()
-            .map(|conflict| {
-                let what = match conflict.reason {
-                    "deleted_in_guest" => "was deleted in the guest and stays so",
-                    "created_in_guest" => "was made in the guest and stays as it is there",
-                    "obstructed" => "cannot be put in place: something else is in the way in the guest",
-                    _ => "was changed in the guest and stays as it is there",
-                };
-                format!("{} {what}", conflict.path)
-            })
-            .collect();
+        let mut warnings: Vec<String> =
+            self.conflicts.iter().map(|conflict| format!("{} {}", conflict.path, conflict.what())).collect();
         if self.git == "kept_guest_history" {
             warnings.push("the guest has commits or a branch of its own: its .git stays as it is".into());
         }
         warnings
+    }
+}
+
+impl ConflictView {
+    /// Which path.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is the matter with it.
+    pub(super) fn what(&self) -> &'static str {
+        match self.reason {
+            "deleted_in_guest" => "was deleted in the guest and stays so",
+            "created_in_guest" => "was made in the guest and stays as it is there",
+            "obstructed" => "cannot be put in place: something else is in the way in the guest",
+            _ => "was changed in the guest and stays as it is there",
+        }
     }
 }
 

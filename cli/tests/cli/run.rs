@@ -83,6 +83,41 @@ fn what_cannot_be_a_workspace_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn files_that_cannot_be_taken_along_end_it_before_anything_starts() {
+    let environment = Environment::new();
+    let daemon = Daemon::start(&environment);
+    std::fs::create_dir(environment.path().join("config/banger")).expect("a new directory");
+    let configure = |host: &str| {
+        let good = "[[file_sync]]\nhost = \"~/missing\"\nguest = \"~/missing\"\n";
+        let text = format!("{good}[[file_sync]]\nhost = {host:?}\nguest = \"~/x\"\n");
+        std::fs::write(environment.path().join("config/banger/config.toml"), text).expect("ours");
+    };
+    std::os::unix::fs::symlink("/etc/passwd", environment.path().join("leaves")).expect("ours");
+    for (host, words) in [
+        ("/etc/passwd", "entry 2: `host` \"/etc/passwd\" is outside your home directory"),
+        ("~/leaves", "entry 2: ~/leaves leads out of your home directory"),
+        ("~/missing/../..", "entry 2: `host` \"~/missing/../..\" has a \"..\""),
+    ] {
+        configure(host);
+        for verb in
+            [&["vm", "run", "--", "true"][..], &["vm", "create"], &["vm", "start", "x"], &["vm", "restart", "x"]]
+        {
+            let outcome = environment.run(verb).expect(2);
+            assert!(outcome.stderr.contains(words) && outcome.stderr.contains("hint: "), "{outcome:?}");
+        }
+    }
+    assert!(daemon.state().calls.is_empty());
+    // One that is not started needs no file yet, only a sound configuration.
+    configure("~/leaves");
+    environment.run(&["vm", "create", "--no-start"]).expect(0);
+    // Nothing there is nothing to deliver, and so no connection to a guest that does not answer here.
+    configure("~/missing too");
+    let outcome = environment.run(&["vm", "create"]).expect(0);
+    assert!(outcome.stderr.contains("entry 1: ~/missing is not there"), "{outcome:?}");
+    assert!(outcome.stderr.contains("entry 2: ~/missing too is not there"), "{outcome:?}");
+}
+
+#[test]
 fn create_sends_what_was_decided_and_prints_the_name() {
     let environment = Environment::new();
     let daemon = Daemon::start(&environment);

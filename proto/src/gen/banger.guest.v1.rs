@@ -252,7 +252,7 @@ impl MilestoneKind {
 pub struct SyncRequest {
     #[prost(
         oneof = "sync_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 40, 41"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 40, 41, 60"
     )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
@@ -294,6 +294,8 @@ pub mod sync_request {
         Export(super::ExportRequest),
         #[prost(message, tag = "41")]
         MarkExported(super::MarkExported),
+        #[prost(message, tag = "60")]
+        Deliver(super::DeliverPart),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -756,6 +758,45 @@ pub struct ExportEnd {
     #[prost(bool, tag = "1")]
     pub consistent: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeliverEntry {
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    #[prost(enumeration = "DeliverKind", tag = "2")]
+    pub kind: i32,
+    /// Permission bits, at most 0777; a link has none.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+    /// Of a file.
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    /// blake3 of a file's content or of a link's target; empty for a directory.
+    #[prost(bytes = "vec", tag = "5")]
+    pub digest: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    pub link_target: ::prost::alloc::vec::Vec<u8>,
+}
+/// Sorted by path over all parts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeliverPart {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<DeliverEntry>,
+    /// Nobody has used this guest yet: what its image brought gives way.
+    #[prost(bool, tag = "2")]
+    pub fresh_guest: bool,
+    #[prost(bool, tag = "3")]
+    pub last: bool,
+}
+/// The receiver's memory of what it delivered, never sent. A path may be there twice: before and after a run that did not end.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeliverState {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub entries: ::prost::alloc::vec::Vec<DeliverEntry>,
+    #[prost(bool, tag = "3")]
+    pub unfinished: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SyncPurpose {
@@ -770,6 +811,8 @@ pub enum SyncPurpose {
     MarkExported = 4,
     /// A prepare that goes on with batches of edits.
     Follow = 5,
+    /// Files of the owner, not of a repository.
+    Deliver = 6,
 }
 impl SyncPurpose {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -784,6 +827,7 @@ impl SyncPurpose {
             Self::Export => "SYNC_PURPOSE_EXPORT",
             Self::MarkExported => "SYNC_PURPOSE_MARK_EXPORTED",
             Self::Follow => "SYNC_PURPOSE_FOLLOW",
+            Self::Deliver => "SYNC_PURPOSE_DELIVER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -795,6 +839,7 @@ impl SyncPurpose {
             "SYNC_PURPOSE_EXPORT" => Some(Self::Export),
             "SYNC_PURPOSE_MARK_EXPORTED" => Some(Self::MarkExported),
             "SYNC_PURPOSE_FOLLOW" => Some(Self::Follow),
+            "SYNC_PURPOSE_DELIVER" => Some(Self::Deliver),
             _ => None,
         }
     }
@@ -1059,6 +1104,38 @@ impl ExportPart {
             "EXPORT_PART_PATCH" => Some(Self::Patch),
             "EXPORT_PART_PACK" => Some(Self::Pack),
             "EXPORT_PART_CONTENT" => Some(Self::Content),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DeliverKind {
+    Unspecified = 0,
+    File = 1,
+    Directory = 2,
+    Symlink = 3,
+}
+impl DeliverKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DELIVER_KIND_UNSPECIFIED",
+            Self::File => "DELIVER_KIND_FILE",
+            Self::Directory => "DELIVER_KIND_DIRECTORY",
+            Self::Symlink => "DELIVER_KIND_SYMLINK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DELIVER_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "DELIVER_KIND_FILE" => Some(Self::File),
+            "DELIVER_KIND_DIRECTORY" => Some(Self::Directory),
+            "DELIVER_KIND_SYMLINK" => Some(Self::Symlink),
             _ => None,
         }
     }

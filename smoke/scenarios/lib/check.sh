@@ -15,6 +15,8 @@ cleanups=()
 at_end() { cleanups=("$*" "${cleanups[@]}"); }
 finish() {
   local status=$? step
+  # For steps that look closer if it failed.
+  scenario_status=$status
   trap - ERR
   set +e
   for step in "${cleanups[@]}"; do

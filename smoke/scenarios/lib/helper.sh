@@ -56,14 +56,14 @@ helper_uninstall() {
 }
 
 # Of a guest that died: the runner looks for it, as under emulation that is no fault of what was to be shown. What a
-# scenario that failed (`status` of check.sh's finish) saw last of each guest is worth reading in any case.
+# scenario that failed saw last of each guest is worth reading in any case.
 helper_last_words() {
   local console vm
   for console in /var/lib/banger/vms/*/console.log; do
     [ -e "$console" ] || continue
     vm=$(basename "$(dirname "$console")")
     grep -aF -m 1 'Kernel panic' "$console" | sed "s/^/guest died: $vm: /" || true
-    [ "${status:-0}" -eq 0 ] || tail -n 15 "$console" | tr -d '\r' | sed "s/^/console of ${vm:0:4}: /"
+    [ "${scenario_status:-0}" -eq 0 ] || tail -n 15 "$console" | tr -d '\r' | sed "s/^/console of ${vm:0:4}: /"
   done
 }
 

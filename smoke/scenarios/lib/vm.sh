@@ -39,7 +39,16 @@ vm_gone() {
   banger vm show "$1" >/dev/null 2>&1 || return 0
   # The runner looks for it: under emulation that is no fault of what was to be shown.
   banger vm logs "$1" 2>/dev/null | grep -aF -m 1 'Kernel panic' | sed "s/^/guest died: $1: /" || true
+  [ "${scenario_status:-0}" -eq 0 ] || vm_last_state "$1"
   banger vm delete --discard "$1" 2>&1
+}
+# A guest can also reset or stand still without a word.
+vm_last_state() {
+  case $(vm_field "$1" '.state + " " + (.unclean | tostring)') in
+    'stopped true') echo "guest died: $1: it ended by itself" ;;
+    # It is tried for 20 seconds.
+    'running '*) banger vm exec "$1" -- true >/dev/null 2>&1 || echo "guest died: $1: it runs and does not answer" ;;
+  esac
 }
 vm_field() { banger vm show "$1" --json | jq -r "$2"; }
 vm_boot_id() { in_guest "$1" cat /proc/sys/kernel/random/boot_id; }

@@ -72,7 +72,7 @@ pub enum Sending {
 }
 
 /// Whether a file got its name.
-enum Placed {
+pub(super) enum Placed {
     Yes(Stamp),
     Conflict(ConflictReason),
 }
@@ -420,7 +420,7 @@ impl<'a> Applier<'a> {
 }
 
 /// Gives a finished temporary its name unless the guest changed what is there since it was `seen`.
-fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen: Option<Stamp>) -> io::Result<Placed> {
+pub(super) fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen: Option<Stamp>) -> io::Result<Placed> {
     let is_dir = seen.is_some_and(|stamp| stamp.kind().is_none());
     if is_dir {
         dir.remove_empty_dir(name)?;

@@ -401,7 +401,7 @@ fn is_ours(root: &Dir) -> bool {
 }
 
 /// `None` if somebody else holds it.
-fn take_lock(memory: &Dir) -> io::Result<Option<File>> {
+pub(super) fn take_lock(memory: &Dir) -> io::Result<Option<File>> {
     let file = match memory.create_file(b"lock", 0o600) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => memory.open_file(b"lock")?,

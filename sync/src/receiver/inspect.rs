@@ -34,7 +34,9 @@ pub(super) fn serve<R: Read, W: Write>(
     let git_moved = super::git::was_moved(home.side())?;
     reply(writer, Reply::Welcome(super::welcome(&home, git_moved)?))?;
     match purpose {
-        SyncPurpose::Prepare | SyncPurpose::Follow => Err(ReceiverError::Unexpected { expected: "another purpose" }),
+        SyncPurpose::Prepare | SyncPurpose::Follow | SyncPurpose::Deliver => {
+            Err(ReceiverError::Unexpected { expected: "another purpose" })
+        }
         SyncPurpose::Verify => {
             let manifest = receive_manifest(reader)?;
             verify::run(&home, &manifest, |part| reply(writer, Reply::Verified(part)))

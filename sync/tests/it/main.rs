@@ -4,6 +4,7 @@
 
 mod crash;
 mod export;
+mod files;
 mod full_copy;
 mod hostile;
 mod mutation;

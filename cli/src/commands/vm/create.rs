@@ -1,5 +1,6 @@
 //! `banger vm create`.
 
+use banger_sync::files::Guest;
 use clap::Args;
 
 use super::new_vm::NewVmArgs;
@@ -7,7 +8,7 @@ use crate::context::Context;
 use crate::error::CommandResult;
 use crate::interrupt::Interrupts;
 use crate::operation::Reporting;
-use crate::run::create;
+use crate::run::{create, files};
 use crate::sizing::Host;
 use crate::view::vm::VmView;
 
@@ -41,7 +42,11 @@ pub struct CreateArgs {
 /// Of any step.
 pub async fn run(context: &Context, args: CreateArgs) -> CommandResult {
     let mut interrupts = Interrupts::install()?;
-    let spec = args.vm.decide(&context.config()?, Host::observe())?;
+    let config = context.config()?;
+    let spec = args.vm.decide(&config, Host::observe())?;
+    // One that is only made gets them when it is started.
+    let wanted = if args.no_start { &[][..] } else { &config.file_sync };
+    let files = interrupts.guard("reading the files of file_sync", files::read(context, wanted)).await?;
     context.notice_root();
     context.ui.status(&spec.line());
     let mut request = spec.request(context.owner()?);
@@ -49,6 +54,8 @@ pub async fn run(context: &Context, args: CreateArgs) -> CommandResult {
     let client = interrupts.guard("reaching bangerd", context.client()).await?;
     let reporting = Reporting::final_object(&context.ui);
     let vm = create::create(context, &client, &mut interrupts, request, reporting).await?;
+    let delivering = files::deliver_after_start(context, &client, &files, (&vm, Guest::Fresh));
+    interrupts.guard("delivering the files of file_sync", delivering).await?;
     if context.ui.is_json() {
         context.ui.json(&VmView::from(&vm))?;
     } else {

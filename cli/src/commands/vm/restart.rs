@@ -7,6 +7,7 @@ use super::targets::{Verb, on_each};
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::CommandResult;
+use crate::run::files;
 
 /// Stop VMs and start them again
 ///
@@ -31,6 +32,8 @@ pub struct RestartArgs {
 pub async fn run(context: &Context, args: RestartArgs) -> CommandResult {
     let owner = context.owner()?;
     let verb = Verb { done: "restarted", doing: "restarting VMs" };
+    let files = files::read(context, &context.config()?.file_sync).await?;
+    let files = &files;
     on_each(context, &args.vms, verb, |work, vm| {
         let start = StartVmRequest {
             reference: vm.id.clone(),
@@ -44,7 +47,8 @@ pub async fn run(context: &Context, args: RestartArgs) -> CommandResult {
             if matches!(vm.state(), VmState::Running | VmState::Booting | VmState::Stopping) {
                 work.follow(vms.stop(StopVmRequest { reference: vm.id.clone(), timeout_seconds: 0 })).await?;
             }
-            work.follow(vms.start(start)).await
+            work.follow(vms.start(start)).await?;
+            files::deliver_after_start(context, &work.client, files, (&vm, files::guest_before_start(&vm))).await
         }
     })
     .await

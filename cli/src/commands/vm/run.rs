@@ -178,9 +178,11 @@ pub async fn run(context: &Context, args: RunArgs) -> CommandResult {
     };
     let stdin_is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
     let wants_terminal = args.tty || (args.command.is_empty() && stdin_is_terminal);
+    let config = context.config()?;
     let plan = Plan {
-        spec: args.vm.decide(&context.config()?, Host::observe())?,
+        spec: args.vm.decide(&config, Host::observe())?,
         workspace,
+        file_sync: config.file_sync,
         command: args.command,
         terminal: if wants_terminal { Terminal::Ours } else { Terminal::None },
         user: args.user.unwrap_or_default(),

@@ -7,7 +7,7 @@ use super::targets::{Verb, on_each};
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::CommandResult;
-use crate::run::guest_work;
+use crate::run::{files, guest_work};
 
 /// Start stopped VMs
 ///
@@ -35,6 +35,8 @@ pub struct StartArgs {
 pub async fn run(context: &Context, args: StartArgs) -> CommandResult {
     let owner = context.owner()?;
     let verb = Verb { done: "started", doing: "starting VMs" };
+    let files = files::read(context, &context.config()?.file_sync).await?;
+    let files = &files;
     on_each(context, &args.vms, verb, |work, vm| {
         let request = StartVmRequest {
             reference: vm.id.clone(),
@@ -47,7 +49,7 @@ pub async fn run(context: &Context, args: StartArgs) -> CommandResult {
             let mut vms = work.client.vms();
             work.follow(vms.start(request)).await?;
             context.remember_host_key(&vm);
-            Ok(())
+            files::deliver_after_start(context, &work.client, files, (&vm, files::guest_before_start(&vm))).await
         }
     })
     .await
