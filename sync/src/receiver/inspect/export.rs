@@ -155,8 +155,15 @@ pub fn run(
     let base = hexadecimal(&request.base);
     let git_dir = root.join(".git");
     let git = Git::beside(root, &git_dir, &room(0, &git_dir)?);
-    if !base.is_empty() && git.output(&["cat-file", "-e", &format!("{base}^{{commit}}")]).is_err() {
-        return Err(ReceiverError::UnknownBase { base });
+    if !base.is_empty() {
+        match git.output(&["cat-file", "-e", &format!("{base}^{{commit}}")]) {
+            Ok(_) => {}
+            // No git at all.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(failed("read the commits of")(source));
+            }
+            Err(_) => return Err(ReceiverError::UnknownBase { base }),
+        }
     }
     let mut repositories = vec![Repository::add_up((git, Vec::new()), &base, &work, &modules)?];
     for (number, module) in (1..).zip(&modules) {

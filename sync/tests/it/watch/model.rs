@@ -312,7 +312,7 @@ async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
         shell_quote(RECEIVER),
         shell_quote(guest.to_str().unwrap())
     );
-    let include_untracked = seed % 2 == 0;
+    let include_untracked = seed.is_multiple_of(2);
     let wanted = Wanted { include_untracked, command: Some(command), guest: Some(guest), ..Wanted::default() };
     let session = Following::start(sshd, repo, wanted.clone()).await;
     let dice = Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
