@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn nothing_strange_is_a_piece() {
-        type Spoiled = (&'static str, fn(&mut DeliverEntry));
-        let changes: [Spoiled; 11] = [
+        type Change = fn(&mut DeliverEntry);
+        let changes: [(&str, Change); 11] = [
             ("leaves", |wire| wire.path = b"../etc/passwd".to_vec()),
             ("absolute", |wire| wire.path = b"/etc/passwd".to_vec()),
             ("empty", |wire| wire.path.clear()),
