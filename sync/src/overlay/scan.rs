@@ -83,7 +83,10 @@ pub fn tracked(
             return Err(OverlayError::Submodule { path });
         }
         if entry.mode.is_submodule() && is_directory(&mut links, &path)? {
-            tracked.submodules.push(path);
+            // With a conflict there are several entries.
+            if tracked.submodules.last() != Some(&path) {
+                tracked.submodules.push(path);
+            }
             continue;
         }
         let stage_zero = entry.stage() == Stage::Unconflicted;

@@ -21,6 +21,9 @@ use crate::receiver::module::git_dir;
 /// How many of the guest's commits are worth leaving out; more only cost time.
 const KNOWN_COMMITS: usize = 32;
 
+/// How many tips of histories are remembered in all, so that they fit into a frame. Those that are not may be sent again.
+const TIPS: usize = 65_536;
+
 /// A small git file.
 struct Piece {
     role: GitRole,
@@ -41,7 +44,8 @@ pub struct Metadata {
 impl Metadata {
     /// Compares what the guest should have with what it was told to have, without submodules.
     pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Self {
-        let own = Part::plan(git, welcome, &format!("{}/.git", guest_path.trim_end_matches('/')), &[]);
+        let git_dir = format!("{}/.git", guest_path.trim_end_matches('/'));
+        let own = Part::plan(git, welcome, (&git_dir, &[]), TIPS);
         Self { own, modules: Vec::new(), tell_modules: false }
     }
 
@@ -53,7 +57,9 @@ impl Metadata {
             return metadata;
         }
         metadata.tell_modules = !overlay.modules.is_empty() || !welcome.modules.is_empty();
-        metadata.modules = overlay.modules.iter().map(|module| plan_module(module, welcome, guest_path)).collect();
+        let tips = (TIPS / overlay.modules.len().max(1)).max(1);
+        let modules = overlay.modules.iter().map(|module| plan_module(module, welcome, guest_path, tips));
+        metadata.modules = modules.collect();
         metadata
     }
 
@@ -110,7 +116,7 @@ impl Metadata {
 
 type Planned = (Vec<Vec<u8>>, Option<(Part, gix::ThreadSafeRepository)>);
 
-fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str) -> Planned {
+fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str, tips: usize) -> Planned {
     let parts: Vec<Vec<u8>> = module.parts.iter().map(|part| part.as_bytes().to_vec()).collect();
     let Some((git, repository)) = &module.git else { return (parts, None) };
     let known = welcome.modules.iter().find(|known| known.parts == parts).and_then(|known| known.welcome.clone());
@@ -123,7 +129,7 @@ fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str) -> Planned 
     push_value(&mut config, "worktree", work_tree.as_bstr());
     let place = String::from_utf8_lossy(&place).into_owned();
     let place = format!("{}/{place}", guest_path.trim_end_matches('/'));
-    let part = Part::plan(git, &known.unwrap_or_default(), &place, &config);
+    let part = Part::plan(git, &known.unwrap_or_default(), (&place, &config), tips);
     (parts, Some((part, repository.clone())))
 }
 
@@ -139,7 +145,7 @@ struct Part {
 
 impl Part {
     /// `git_dir`: its place in the guest; `config`: what its configuration needs besides.
-    fn plan(git: &GuestGit, welcome: &Welcome, git_dir: &str, config: &[u8]) -> Self {
+    fn plan(git: &GuestGit, welcome: &Welcome, (git_dir, config): (&str, &[u8]), tips: usize) -> Self {
         let ids = |list: &[Vec<u8>]| list.iter().filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok()).collect();
         let history = git.history.as_ref().map(|history| history.tips.clone()).unwrap_or_default();
         let has_set = welcome.object_sets.iter().any(|set| *set == git.object_set);
@@ -170,7 +176,14 @@ impl Part {
             pack,
             commit: git.commit.map(|id| id.as_slice().to_vec()).unwrap_or_default(),
             object_set: git.object_set.to_vec(),
-            tips: history.iter().map(|id| id.as_slice().to_vec()).collect(),
+            // The commit of `HEAD` first: most others are in its history.
+            tips: git
+                .commit
+                .iter()
+                .chain(&history)
+                .take(tips.min(history.len()))
+                .map(|id| id.as_slice().to_vec())
+                .collect(),
             moved: welcome.git_moved,
         }
     }

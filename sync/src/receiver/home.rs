@@ -343,7 +343,13 @@ pub(super) fn take_over(
                 GitRole::ShallowExactly => GitRole::Shallow,
                 _ => GitRole::Unspecified,
             };
+            let count = state.git_files.len();
             state.git_files.retain(|known| known.role() != other);
+            if file.role() == GitRole::Shallow && state.git_files.len() < count {
+                // The history of a full copy is cut now; what lies beyond may be collected as garbage.
+                state.tips.clear();
+                state.object_sets.clear();
+            }
             state.git_files.push(file);
         }
         (state.branch, state.branch_target) = git::read_head(git)?;

@@ -157,11 +157,12 @@ pub fn run(
     let git = Git::beside(root, &git_dir, &room(0, &git_dir)?);
     if !base.is_empty() {
         match git.output(&["cat-file", "-e", &format!("{base}^{{commit}}")]) {
+            Ok(_) => {}
+            // No git at all.
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(failed("export the work of")(source));
+                return Err(failed("read the commits of")(source));
             }
             Err(_) => return Err(ReceiverError::UnknownBase { base }),
-            Ok(_) => {}
         }
     }
     let mut repositories = vec![Repository::add_up((git, Vec::new()), &base, &work, &modules)?];
