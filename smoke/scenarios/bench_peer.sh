@@ -27,15 +27,21 @@ by_banger() {
 by_peer() {
   local started name=peer-$1
   started=$(now)
-  expect_equal "msb's output" "$("$MSB_PATH" run --no-tty --no-stdin --name "$name" localhost/bb -- /bin/echo peer | tr -d '\r')" peer
+  "$MSB_PATH" run --no-tty --no-stdin --cpus 1 --memory 512M --name "$name" localhost/bb -- /bin/echo peer >"$scratch/peer" 2>"$scratch/peer-says" </dev/null || {
+    { cat "$scratch/peer-says"; "$MSB_PATH" logs --source system "$name" | tail -n 20; } >&2
+    "$MSB_PATH" rm "$name" >/dev/null 2>&1 || true
+    return 1
+  }
   since "$started"
+  expect_equal "msb's output" "$(tr -d '\r' <"$scratch/peer")" peer
   "$MSB_PATH" rm "$name" >/dev/null 2>&1 || true
 }
 better() { printf '%s\n' "$@" | sort -n | head -n 1; }
 
 # The first run of each reads its image from disk and does not count.
 by_banger >/dev/null
-by_peer warm >/dev/null
+# A guest of two emulations can die of them; three times in a row it cannot.
+by_peer warm-1 >/dev/null || by_peer warm-2 >/dev/null || by_peer warm-3 >/dev/null || fail "the peer does not run here"
 ours=() theirs=()
 for round in 1 2 3; do
   ours+=("$(by_banger)")

@@ -45,6 +45,32 @@ fn a_dry_run_tells_what_would_travel_and_needs_no_daemon() {
 }
 
 #[test]
+fn the_mode_of_a_workspace_is_shown_and_remembered() {
+    let environment = Environment::new();
+    let path = repository(&environment);
+    let mode = |words: &[&str]| {
+        let outcome = environment.run(&[words, &["--dry-run", "--json"]].concat()).expect(0).json();
+        outcome["mode"].as_str().expect("a word").to_owned()
+    };
+    let prepare = ["vm", "workspace", "prepare", "box", &path];
+    assert_eq!(mode(&prepare), "overlay");
+    assert_eq!(mode(&[&prepare[..], &["--mode", "full_copy"]].concat()), "full_copy");
+    assert_eq!(mode(&["vm", "run", "--mode", "full_copy", &path]), "full_copy");
+    let text = environment.run(&["vm", "run", "--dry-run", "--mode", "full_copy", &path]).expect(0);
+    assert!(text.text().lines().any(|line| line == "mode full_copy"), "{text:?}");
+    // As a prepare leaves it.
+    let records = environment.state().join("workspaces");
+    std::fs::create_dir_all(&records).expect("a new directory");
+    std::fs::write(records.join("0123.json"), r#"{"full_copy":true,"name":"box"}"#).expect("a new file");
+    assert_eq!(mode(&prepare), "full_copy");
+    assert_eq!(mode(&[&prepare[..], &["--mode", "overlay"]].concat()), "overlay");
+    for words in [&["--watch", "--mode", "full_copy"][..], &["--mode", "one-way-safe"]] {
+        let outcome = environment.run(&[&["vm", "run"], words, &[&path, "--", "true"]].concat());
+        assert_eq!(outcome.code(), 2, "{outcome:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_a_workspace_is_refused_before_anything_starts() {
     let environment = Environment::new();
     let daemon = Daemon::start(&environment);
