@@ -139,6 +139,9 @@ pub async fn deliver(
     guest: Guest,
     command: &str,
 ) -> Result<Delivered, PrepareError> {
+    if files.is_empty() {
+        return Ok(Delivered { written: 0, bytes_sent: 0, conflicts: Vec::new() });
+    }
     let (mut link, _) = Link::greet(connection, command, SyncPurpose::Deliver).await?;
     let mut parts = files.items.chunks(ENTRIES_A_PART).peekable();
     while let Some(part) = parts.next() {

@@ -122,7 +122,8 @@ fn nowhere_but_in_the_guest(env: &Env) {
                 pending.push(path);
             } else if kind.is_file() && !is_disk {
                 looked_at += 1;
-                let content = std::fs::read(&path).expect("ours");
+                // The daemon goes on meanwhile: what it removes has no secret either.
+                let Ok(content) = std::fs::read(&path) else { continue };
                 let found = content.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
                 assert!(!found, "a secret is in {}", path.display());
             }
