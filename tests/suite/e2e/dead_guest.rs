@@ -1,10 +1,16 @@
 //! Guests that never answer: the error names machine and stage, points at logs and show, and the machine is kept.
 
+use std::time::Duration;
+
 use banger_tests::env::Env;
 use banger_tests::repository::Repository;
 use banger_tests::run::Outcome;
+use banger_tests::wait::until;
 
 use super::{create, delete_and_check, exec, me, run_words, state_of, text};
+
+/// From the end of a session to the end of the VMM.
+const SETTLES: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_guest_that_never_starts_is_kept_for_a_look_even_with_rm() {
@@ -67,6 +73,8 @@ fn a_guest_that_switches_itself_off_is_kept_with_its_work_even_with_rm() {
     assert_ne!(outcome.code(), 0, "a session that broke off is no success: {outcome:?}");
     assert!(outcome.errors().contains("vm delete --discard off"), "the way out is named: {outcome:?}");
 
+    // The session breaks off while the guest is still on its way down.
+    until("the VM is stopped", SETTLES, || state_of(&env, "off").as_deref() == Some("stopped"));
     env.banger(["vm", "start", "off"]).finish().ok();
     assert_eq!(exec(&env, "off", &["cat", "/root/repo/new"]).ok().text(), "work\n");
     env.banger(["vm", "delete", "--discard", "off"]).finish().ok();
