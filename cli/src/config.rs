@@ -158,11 +158,8 @@ fn key_at(text: &str, start: usize) -> Option<String> {
     let line = text[line_start..].lines().next()?;
     let table = text[..line_start].lines().rev().find_map(|line| {
         let line = line.trim();
-        line.trim_start_matches('[')
-            .split(']')
-            .next()
-            .filter(|_| line.starts_with('['))
-            .map(|name| name.trim().to_owned())
+        let name = line.strip_prefix("[[").or_else(|| line.strip_prefix('['))?.split(']').next()?;
+        Some(name.trim().to_owned())
     });
     let (name, _) = line.split_once('=')?;
     let name = name.trim();

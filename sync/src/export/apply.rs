@@ -68,7 +68,8 @@ impl Staging {
     /// Writes everything into the working tree.
     ///
     /// # Errors
-    /// [`ExportError`]; the working tree is as it was, unless it is [`ExportError::HalfWritten`].
+    /// [`ExportError`]; the working tree is as it was, unless it is [`ExportError::HalfWritten`] or
+    /// [`ExportError::Leftovers`].
     pub fn apply(mut self, worktree: &Path) -> Result<PathBuf, ExportError> {
         self.open = None;
         for (number, change) in self.changes.iter().enumerate() {

@@ -65,17 +65,19 @@ pub enum ExportError {
         /// Why not.
         source: io::Error,
     },
-    /// One, and what was done before could not be taken back.
-    #[error("cannot {action} {path}, and this could not be taken back: {}", left.join("; "))]
+    /// A failure, and what was done before could not be taken back.
+    #[error("the changes could neither be put in place nor all be taken back: {}", left.join("; "))]
     HalfWritten {
-        /// What was tried.
-        action: &'static str,
-        /// Where.
-        path: TreePath,
         /// What is not as it was, and why.
         left: Vec<String>,
         /// Why it failed at first.
-        source: io::Error,
+        source: Box<Self>,
+    },
+    /// Everything is in place, and something else as well.
+    #[error("every change is in place, but old versions could not be removed: {}", left.join("; "))]
+    Leftovers {
+        /// Which, and why.
+        left: Vec<String>,
     },
     /// Not what was announced.
     #[error("the content of {path} does not match its digest")]
@@ -134,9 +136,12 @@ impl Classified for ExportError {
             Self::Transfer { source } => source.kind(),
             Self::Host { source, .. } => source.kind(),
             Self::Keep { .. } => Kind::HostNotReady,
-            Self::Moved | Self::Write { .. } | Self::HalfWritten { .. } | Self::Content { .. } | Self::Git { .. } => {
-                Kind::Failed
-            }
+            Self::Moved
+            | Self::Write { .. }
+            | Self::HalfWritten { .. }
+            | Self::Leftovers { .. }
+            | Self::Content { .. }
+            | Self::Git { .. } => Kind::Failed,
             Self::NotClean { .. } | Self::Moving { .. } | Self::NotForward { .. } | Self::CheckedOut { .. } => {
                 Kind::Conflict
             }
@@ -170,8 +175,8 @@ impl Classified for ExportError {
             Self::Objects { .. } => {
                 vec!["See what git in the guest thinks with `banger vm exec VM -- git fsck`.".into()]
             }
-            Self::HalfWritten { .. } => vec![
-                "The files were committed: see what differs with `git status`, and get it back with `git checkout`.".into(),
+            Self::HalfWritten { .. } | Self::Leftovers { .. } => vec![
+                "Every file was committed: see what differs with `git status`, and get it back with `git checkout`.".into(),
             ],
             Self::Write { .. } | Self::Content { .. } | Self::Git { .. } => Vec::new(),
         }

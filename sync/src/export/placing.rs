@@ -49,18 +49,16 @@ impl Placing {
     /// Places every change, whose content `read` gives by its number; or none.
     ///
     /// # Errors
-    /// [`ExportError::Write`] if everything is as it was, [`ExportError::HalfWritten`] if not.
+    /// Everything is as it was, unless it is [`ExportError::HalfWritten`] or [`ExportError::Leftovers`].
     pub fn place(mut self, changes: &[Change], read: impl Fn(usize) -> io::Result<Vec<u8>>) -> Result<(), ExportError> {
         match self.all(changes, &read) {
             Ok(()) => self.finish(),
             Err(failure) => {
                 let left = self.undo();
-                match (left.is_empty(), failure) {
-                    (false, ExportError::Write { action, path, source }) => {
-                        Err(ExportError::HalfWritten { action, path, left, source })
-                    }
-                    (_, failure) => Err(failure),
-                }
+                Err(match left.is_empty() {
+                    true => failure,
+                    false => ExportError::HalfWritten { left, source: Box::new(failure) },
+                })
             }
         }
     }
@@ -154,12 +152,15 @@ impl Placing {
 
     /// Everything is in place: what it replaced goes.
     fn finish(self) -> Result<(), ExportError> {
+        let mut left = Vec::new();
         for step in &self.done {
-            if let Step::Moved(path, old) = step {
-                self.walker.root().remove_file(old).map_err(failed("remove the old", path))?;
+            if let Step::Moved(path, old) = step
+                && let Err(error) = self.walker.root().remove_file(old)
+            {
+                left.push(self.described(path, old, &error));
             }
         }
-        Ok(())
+        if left.is_empty() { Ok(()) } else { Err(ExportError::Leftovers { left }) }
     }
 
     /// Takes everything back; names what could not be.
@@ -167,33 +168,40 @@ impl Placing {
         let mut left = Vec::new();
         while let Some(step) = self.done.pop() {
             self.walker.forget();
-            let (path, undone) = match &step {
-                Step::Made(path) => {
-                    (path, self.walker.parent(path).and_then(|(dir, name)| dir.remove_empty_dir(name).map(drop)))
-                }
-                Step::Unmade(path) => {
-                    (path, self.walker.parent(path).and_then(|(dir, name)| dir.ensure_dir(name).map(drop)))
-                }
-                Step::Written(path, temporary) => {
-                    (path, self.walker.parent(path).and_then(|(dir, _)| dir.remove_file(temporary)))
-                }
-                Step::Moved(path, old) => {
-                    let root = self.walker.root().try_clone();
-                    let back = |root: Dir| {
-                        let (dir, here) = self.walker.parent(path)?;
-                        root.rename_to(old, dir, here, Replace::No)
-                    };
-                    (path, root.and_then(back))
-                }
-                Step::Placed(path, temporary) => {
-                    (path, self.walker.parent(path).and_then(|(dir, here)| dir.rename(here, temporary, Replace::No)))
-                }
-            };
+            let undone = self.undo_step(&step);
             if let Err(error) = undone {
-                left.push(format!("{}: {error}", self.root.join(path.to_string()).display()));
+                left.push(match &step {
+                    // Where the content is now.
+                    Step::Moved(path, old) => self.described(path, old, &error),
+                    Step::Made(path) | Step::Unmade(path) | Step::Written(path, _) | Step::Placed(path, _) => {
+                        format!("{path}: {error}")
+                    }
+                });
             }
         }
         left
+    }
+
+    fn undo_step(&mut self, step: &Step) -> io::Result<()> {
+        let root = self.walker.root().try_clone()?;
+        let (Step::Made(path)
+        | Step::Unmade(path)
+        | Step::Written(path, _)
+        | Step::Moved(path, _)
+        | Step::Placed(path, _)) = step;
+        let (dir, here) = self.walker.parent(path)?;
+        match step {
+            Step::Made(_) => dir.remove_empty_dir(here).map(drop),
+            Step::Unmade(_) => dir.ensure_dir(here).map(drop),
+            Step::Written(_, temporary) => dir.remove_file(temporary),
+            Step::Moved(_, old) => root.rename_to(old, dir, here, Replace::No),
+            Step::Placed(_, temporary) => dir.rename(here, temporary, Replace::No),
+        }
+    }
+
+    fn described(&self, path: &TreePath, old: &[u8], error: &io::Error) -> String {
+        let place = self.root.join(String::from_utf8_lossy(old).into_owned());
+        format!("what was {path} is in {}: {error}", place.display())
     }
 }
 

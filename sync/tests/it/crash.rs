@@ -10,7 +10,7 @@ use banger_sync::quote::shell_quote;
 use banger_sync::receiver;
 use banger_sync::ssh::Connection;
 
-use crate::prepare::{RECEIVER, prepare_into};
+use crate::prepare::{RECEIVER, command_with_pid, prepare_into};
 use crate::repo::{Repo, git_in};
 use crate::sshd::Sshd;
 use crate::tape::cuts;
@@ -112,12 +112,7 @@ async fn a_receiver_killed_while_it_writes_leaves_old_or_new() {
     let mut killed = 0;
     for round in 0..12_u32 {
         let pid_file = repo.place.path().join("pid");
-        let command = format!(
-            "echo $$ > {}; exec {} --root {}",
-            shell_quote(pid_file.to_str().unwrap()),
-            shell_quote(RECEIVER),
-            shell_quote(guest.to_str().unwrap())
-        );
+        let command = command_with_pid(&guest, &pid_file);
         let target = PrepareTarget { guest_path: guest.to_str().unwrap(), command: &command };
         let many = guest.join("many");
         let killer = std::thread::spawn(move || {

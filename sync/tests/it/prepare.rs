@@ -19,6 +19,11 @@ pub fn command(root: &Path) -> String {
     format!("{} --root {}", shell_quote(RECEIVER), shell_quote(root.to_str().unwrap()))
 }
 
+/// The same, and its process writes down which it is, for whoever wants to kill it.
+pub fn command_with_pid(root: &Path, pid_file: &Path) -> String {
+    format!("echo $$ > {}; exec {}", shell_quote(pid_file.to_str().unwrap()), command(root))
+}
+
 pub async fn prepare_into(connection: &Connection, overlay: &Overlay, root: &Path) -> Result<Prepared, PrepareError> {
     let command = command(root);
     let target = PrepareTarget { guest_path: root.to_str().unwrap(), command: &command };

@@ -8,7 +8,7 @@ use banger_sync::quote::shell_quote;
 use banger_sync::watch::{Side, State, Watching};
 
 use super::{Following, Wanted, guest_of, is_in_step, path};
-use crate::prepare::{RECEIVER, prepare_into};
+use crate::prepare::{RECEIVER, command_with_pid, prepare_into};
 use crate::repo::Repo;
 use crate::sshd::Sshd;
 
@@ -42,12 +42,7 @@ async fn a_killed_receiver_is_started_again_whatever_it_was_doing() {
     repo.commit("many");
     let guest = guest_of(&repo);
     let pid_file = repo.place.path().join("pid");
-    let command = format!(
-        "echo $$ > {}; exec {} --root {}",
-        shell_quote(pid_file.to_str().unwrap()),
-        shell_quote(RECEIVER),
-        shell_quote(guest.to_str().unwrap())
-    );
+    let command = command_with_pid(&guest, &pid_file);
     let session = Following::start(&sshd, repo, Wanted { command: Some(command), ..Wanted::default() }).await;
     session.until("in step", is_in_step).await;
     for round in 1..=8_u64 {

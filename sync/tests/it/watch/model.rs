@@ -13,11 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use banger_sync::quote::shell_quote;
-
 use self::faults::GuestDisk;
 use super::{Following, Wanted, guest_of, number, save};
-use crate::prepare::RECEIVER;
+use crate::prepare::command_with_pid;
 use crate::repo::{Repo, git_command};
 use crate::sshd::Sshd;
 
@@ -306,12 +304,7 @@ async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
     let disk = GuestDisk::mount();
     let guest = disk.as_ref().map_or_else(|| guest_of(&repo), |disk| disk.path().join("guest"));
     let pid_file = repo.place.path().join("pid");
-    let command = format!(
-        "echo $$ > {}; exec {} --root {}",
-        shell_quote(pid_file.to_str().unwrap()),
-        shell_quote(RECEIVER),
-        shell_quote(guest.to_str().unwrap())
-    );
+    let command = command_with_pid(&guest, &pid_file);
     let include_untracked = seed.is_multiple_of(2);
     let wanted = Wanted { include_untracked, command: Some(command), guest: Some(guest), ..Wanted::default() };
     let session = Following::start(sshd, repo, wanted.clone()).await;
