@@ -1,6 +1,7 @@
 //! Starts a session that outlives this command: our own program again, with `--watch`, cut loose from the terminal.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -39,13 +40,12 @@ pub async fn in_background(
         return Err(CliError::new(Kind::Conflict, format!("another session follows edits into VM {}", vm.name))
             .hint(format!("See it with `banger vm workspace status {}`.", vm.name)));
     }
-    let log = place.log();
-    let mut child = spawn(context, vm, plan, mode, &log)?;
+    let (mut child, log) = spawn(context, vm, plan, mode, &place.log())?;
     let began = Instant::now();
     loop {
         if let Ok(Some(ended)) = child.try_wait() {
             let error = CliError::new(Kind::Failed, format!("the session ended at once ({ended})"));
-            return Err(last_lines(&log)
+            return Err(last_lines(log)
                 .into_iter()
                 .fold(error, |error, line| error.map(|failure| failure.caused_by(line))));
         }
@@ -67,7 +67,8 @@ pub async fn in_background(
     }
 }
 
-fn spawn(context: &Context, vm: &Vm, plan: &WorkspacePlan, mode: Mode, log: &Path) -> Result<Child, CliError> {
+/// The session, and its log to be read also after it took it away.
+fn spawn(context: &Context, vm: &Vm, plan: &WorkspacePlan, mode: Mode, log: &Path) -> Result<(Child, File), CliError> {
     let failed = |what: &str, error: std::io::Error| {
         CliError::new(Kind::HostNotReady, format!("cannot {what}")).map(|failure| failure.caused_by(error.to_string()))
     };
@@ -77,6 +78,7 @@ fn spawn(context: &Context, vm: &Vm, plan: &WorkspacePlan, mode: Mode, log: &Pat
         std::fs::create_dir_all(directory).map_err(|error| failed("make a place for the session's log", error))?;
     }
     let output = File::create(log).map_err(|error| failed("open the session's log", error))?;
+    let words = File::open(log).map_err(|error| failed("open the session's log", error))?;
     let mut command = Command::new(program);
     if context.is_rootless_wished() {
         command.arg("--rootless");
@@ -90,12 +92,15 @@ fn spawn(context: &Context, vm: &Vm, plan: &WorkspacePlan, mode: Mode, log: &Pat
         command.arg(format!("--branch={branch}"));
     }
     command.arg("--").arg(&vm.id).arg(root);
-    detached::spawn(command, output).map_err(|error| failed("start the session", error))
+    let child = detached::spawn(command, output).map_err(|error| failed("start the session", error))?;
+    Ok((child, words))
 }
 
-fn last_lines(log: &Path) -> Vec<String> {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
+fn last_lines(mut log: File) -> Vec<String> {
+    let mut text = Vec::new();
+    // What can be read of it is better than nothing.
+    let _ = log.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LINES_SHOWN)..].iter().map(|line| (*line).to_owned()).collect()
 }

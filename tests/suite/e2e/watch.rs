@@ -59,6 +59,10 @@ fn a_session_in_the_background_survives_stop_and_start() {
     let repository = Repository::small(&env, "repo");
     create(&env, "box", &[]);
     let path = text(repository.path());
+    // What the session says before it ends is its starter's to tell.
+    let outside = text(repository.path().parent().expect("it is in a directory"));
+    let ended = env.banger(["vm", "workspace", "sync", "--watch", "--detach", "box", outside]).finish().expect(1);
+    assert!(ended.errors().contains("not in a git repository"), "{ended:?}");
     env.banger(["vm", "workspace", "sync", "--watch", "--detach", "box", path]).limit(PATIENCE).finish().ok();
     env.banger(["vm", "workspace", "sync", "--watch", "box", path]).finish().refused(4, &["another session"]);
     repository.write("hello.txt", b"first\n");
