@@ -5,13 +5,14 @@
 //!             gix       (manifest, git metadata)                        (names beneath one root)
 //! ```
 //!
-//! The pure modules ([`path`], [`entry`], [`piece`], [`manifest`], [`digest`], [`diff`], [`quote`]) know no file
-//! system. Effects are below them: [`overlay`] reads the repository, [`pack`] makes the guest's objects,
+//! The pure modules ([`path`], [`entry`], [`piece`], [`manifest`], [`digest`], [`diff`], [`blocks`], [`quote`]) know no
+//! file system. Effects are below them: [`overlay`] reads the repository, [`pack`] makes the guest's objects,
 //! [`ssh`] carries bytes, [`prepare`] drives one transfer, [`receiver`] applies it on the other side, [`verify`]
 //! compares both sides, [`export`] brings the guest's work back, [`watch`] follows edits as they are made, [`files`]
 //! brings files of the owner's home that belong to no repository.
 //! Without the `host` feature only the wire format and the receiver remain; that is what the guest builds.
 
+pub mod blocks;
 pub mod diff;
 pub mod digest;
 pub mod dir;

@@ -6,12 +6,15 @@
 //!          ◀──digest, conflicts── receiver ◀──frames──────────┘
 //! ```
 //! A second prepare sends only what changed. Nothing is retried here; a failed prepare can simply be run again.
-//! [`link`] is the channel, [`content`] the files, [`metadata`] the git files, [`error`] what can go wrong.
+//! [`link`] is the channel, [`content`] the files ([`difference`] of large ones), [`metadata`] the git files, [`error`] what can go wrong.
 
 pub(crate) mod content;
+mod difference;
 mod error;
 pub(crate) mod link;
 pub(crate) mod metadata;
+
+use std::collections::HashMap;
 
 use banger_proto::frame::frame;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
@@ -22,6 +25,7 @@ use banger_proto::guest::v1::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::blocks::Known;
 use crate::diff::ConflictReason;
 use crate::digest::{DigestBuilder, TreeDigest};
 use crate::entry::Entry;
@@ -110,6 +114,8 @@ pub(crate) struct Outgoing {
     pub files: u64,
     /// Bytes of content in it.
     pub bytes: u64,
+    /// Bytes of content that it saves to send.
+    pub saved_bytes: u64,
     more_bytes: u64,
 }
 
@@ -170,14 +176,16 @@ pub(crate) async fn whole(
         ..PrepareProgress::default()
     };
     progress(counter);
-    let producer = Producer::new(overlay, guest_path, welcome.clone(), needed);
+    let blocks = link.known_blocks(&needed).await?;
+    let producer = Producer::new(overlay, guest_path, welcome.clone(), (needed, blocks));
     let produced = transmit(
         link,
         move |out| producer.run(out),
         |next| {
             counter.files_done += next.files;
             counter.bytes_done += next.bytes;
-            counter.bytes_total = (counter.bytes_total + next.more_bytes).max(counter.bytes_done);
+            counter.bytes_total = (counter.bytes_total + next.more_bytes).saturating_sub(next.saved_bytes);
+            counter.bytes_total = counter.bytes_total.max(counter.bytes_done);
             progress(counter);
         },
     )
@@ -301,6 +309,7 @@ struct Producer {
     guest_path: String,
     welcome: Welcome,
     needed: Vec<(u32, Entry)>,
+    blocks: HashMap<u32, Known>,
 }
 
 /// What it found out.
@@ -310,15 +319,21 @@ struct Produced {
 }
 
 impl Producer {
-    fn new(overlay: &Overlay, guest_path: &str, welcome: Welcome, needed: Vec<(u32, Entry)>) -> Self {
+    fn new(
+        overlay: &Overlay,
+        guest_path: &str,
+        welcome: Welcome,
+        (needed, blocks): (Vec<(u32, Entry)>, HashMap<u32, Known>),
+    ) -> Self {
         // The manifest is not needed any more, and it is the large part.
         let overlay = Overlay { manifest: crate::manifest::Manifest::default(), ..overlay.clone() };
-        Self { overlay, guest_path: guest_path.to_owned(), welcome, needed }
+        Self { overlay, guest_path: guest_path.to_owned(), welcome, needed, blocks }
     }
 
     fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
         let metadata = metadata::Metadata::plan_all(&self.overlay, &self.welcome, &self.guest_path);
-        let changed = content::send(&content::Contents::of(&self.overlay), &self.needed, out)?;
+        let contents = content::Contents::of(&self.overlay);
+        let changed = content::send(&contents, (&self.needed, &self.blocks), out)?;
         metadata.send(&self.overlay.repository.to_thread_local(), out)?;
         Ok(Produced { changed, metadata })
     }
@@ -326,7 +341,7 @@ impl Producer {
 
 pub(crate) fn outgoing(request: Request, files: u64, bytes: u64) -> Outgoing {
     let frame = frame(&SyncRequest { body: Some(request) }).into();
-    Outgoing { frame, files, bytes, more_bytes: 0 }
+    Outgoing { frame, files, bytes, saved_bytes: 0, more_bytes: 0 }
 }
 
 /// Hands a frame over; an error means nobody takes it any more.

@@ -110,7 +110,7 @@ fn prepare<R: Read, W: Write>(
     let mut applier = Applier::start(home, plan, Sending::Needed)?;
     reply(writer, Reply::Need(Need { bitmap: applier.needed() }))?;
     let mut installer = GitInstaller::new(home)?;
-    let finish = content(reader, &mut applier, &mut installer, git_moved.then_some(Refused))?;
+    let finish = content((reader, writer), &mut applier, &mut installer, git_moved.then_some(Refused))?;
     let applied = applier.finish()?;
     let installed = installer.finish()?;
     home.save_state(&applied, installed, &finish)?;
@@ -122,8 +122,8 @@ fn prepare<R: Read, W: Write>(
 struct Refused;
 
 /// Files and git files up to the end of a batch.
-fn content<R: Read>(
-    reader: &mut FrameReader<R>,
+fn content<R: Read, W: Write>(
+    (reader, writer): (&mut FrameReader<R>, &mut FrameWriter<W>),
     applier: &mut Applier<'_>,
     installer: &mut GitInstaller<'_>,
     git: Option<Refused>,
@@ -135,6 +135,12 @@ fn content<R: Read>(
                     applier.file(file)?;
                 }
             }
+            Request::Blocks(request) => {
+                for blocks in applier.blocks(&request)? {
+                    reply(writer, Reply::Blocks(blocks))?;
+                }
+            }
+            Request::Copy(range) => applier.copy(&range)?,
             Request::FileStart(start) => applier.start_file(&start)?,
             Request::Chunk(chunk) if applier.in_file() => applier.chunk(&chunk.data)?,
             Request::Chunk(chunk) => installer.chunk(&chunk.data)?,
@@ -218,6 +224,7 @@ fn welcome(home: &Home, git_moved: bool) -> Result<Welcome, ReceiverError> {
         git_moved,
         tips: home.state.tips.clone(),
         modules: module::welcomes(home)?,
+        tells_blocks: true,
     })
 }
 

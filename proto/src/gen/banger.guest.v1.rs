@@ -252,7 +252,7 @@ impl MilestoneKind {
 pub struct SyncRequest {
     #[prost(
         oneof = "sync_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21, 22, 40, 41, 60"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22, 40, 41, 60"
     )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
@@ -284,6 +284,10 @@ pub mod sync_request {
         Finish(super::Finish),
         #[prost(message, tag = "12")]
         Modules(super::Modules),
+        #[prost(message, tag = "13")]
+        Blocks(super::BlocksRequest),
+        #[prost(message, tag = "14")]
+        Copy(super::CopyRange),
         #[prost(message, tag = "20")]
         Delta(super::DeltaPart),
         #[prost(message, tag = "21")]
@@ -302,7 +306,7 @@ pub mod sync_request {
 pub struct SyncReply {
     #[prost(
         oneof = "sync_reply::Body",
-        tags = "1, 2, 3, 4, 5, 20, 40, 41, 42, 43, 44, 45"
+        tags = "1, 2, 3, 4, 5, 6, 20, 40, 41, 42, 43, 44, 45"
     )]
     pub body: ::core::option::Option<sync_reply::Body>,
 }
@@ -320,6 +324,8 @@ pub mod sync_reply {
         Failure(super::SyncFailure),
         #[prost(message, tag = "5")]
         Conflicts(super::ConflictPart),
+        #[prost(message, tag = "6")]
+        Blocks(super::Blocks),
         #[prost(message, tag = "20")]
         Fetched(super::FetchPart),
         #[prost(message, tag = "40")]
@@ -366,6 +372,9 @@ pub struct Welcome {
     /// The submodules of the last run; each with a welcome of its own.
     #[prost(message, repeated, tag = "7")]
     pub modules: ::prost::alloc::vec::Vec<ModuleWelcome>,
+    /// It answers a BlocksRequest.
+    #[prost(bool, tag = "8")]
+    pub tells_blocks: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModuleWelcome {
@@ -429,6 +438,39 @@ pub struct FileStart {
     pub index: u32,
     #[prost(enumeration = "WireKind", tag = "2")]
     pub kind: i32,
+}
+/// Before a large file that the guest may have an older version of: which blocks is that made of? Answered by as many
+/// Blocks, in the same order. Bound: 64 files.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlocksRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub files: ::prost::alloc::vec::Vec<BlocksOf>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlocksOf {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// Content-defined blocks (FastCDC) of this size on average, at least a quarter and at most four times it. A power of
+    /// two, 16 KiB to 1 MiB.
+    #[prost(uint32, tag = "2")]
+    pub average_size: u32,
+}
+/// Empty: there is no version to copy from. Bound: 131,072 blocks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Blocks {
+    #[prost(uint32, repeated, tag = "1")]
+    pub sizes: ::prost::alloc::vec::Vec<u32>,
+    /// The first 16 bytes of each block's blake3, in order.
+    #[prost(bytes = "vec", tag = "2")]
+    pub digests: ::prost::alloc::vec::Vec<u8>,
+}
+/// In place of a Chunk: bytes of the version whose blocks were told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CopyRange {
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Chunk {

@@ -43,7 +43,7 @@ leaks_processes() {
   # ppid 2: kernel threads.
   ps -eo pid=,ppid=,sess=,user:16=,args= |
     awk -v mine="$mine" '$1 != 2 && $2 != 2 && $3 != mine + 0 { $1 = $2 = $3 = ""; print }' |
-    grep -v -E 'sshd: |\[sshd\]|systemd --user|\(sd-pam\)|udevd|udev-worker|systemd-(hostnam|timedat|locale)ed' |
+    grep -v -E 'sshd: |sshd -D -R|\[sshd\]|systemd --user|\(sd-pam\)|udevd|udev-worker|systemd-(hostnam|timedat|locale)ed' |
     grep -v -E 'dbus-daemon --session' || true
 }
 

@@ -4,6 +4,7 @@
 //! it is sent as it is now, with its new digest, and the caller is told. One that changes while it is read is
 //! abandoned and read again.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -14,7 +15,9 @@ use banger_proto::guest::v1::{Chunk, FileBatch, FileData, FileEnd, FileStart, Fi
 use rustix::fs::FileType;
 use tokio::sync::mpsc;
 
+use super::difference::{self, Stop};
 use super::{Outgoing, PrepareError, hand_over, outgoing};
+use crate::blocks::Known;
 use crate::dir::{Dir, Stamp, Walker, is_absent};
 use crate::entry::{Entry, EntryKind};
 use crate::frames::{BATCH, CHUNK};
@@ -46,14 +49,15 @@ impl<'a> Contents<'a> {
     }
 }
 
-/// Sends everything needed.
+/// Sends everything needed; of files of which the receiver has `blocks`, only others.
 pub fn send(
     contents: &Contents<'_>,
-    needed: &[(u32, Entry)],
+    (needed, blocks): (&[(u32, Entry)], &HashMap<u32, Known>),
     out: &mpsc::Sender<Outgoing>,
 ) -> Result<Changed, PrepareError> {
     let content = |source| PrepareError::Content { source };
-    let mut sender = Sender { out, began: contents.began, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
+    let mut sender =
+        Sender { out, began: contents.began, blocks, batch: Vec::new(), batch_bytes: 0, changed: Vec::new() };
     match contents.source {
         Source::Worktree => {
             let root = Dir::open_root(contents.root)
@@ -79,6 +83,7 @@ struct Sender<'a> {
     out: &'a mpsc::Sender<Outgoing>,
     /// When the planned entries began to be read.
     began: SystemTime,
+    blocks: &'a HashMap<u32, Known>,
     batch: Vec<FileData>,
     batch_bytes: usize,
     changed: Changed,
@@ -198,7 +203,15 @@ impl Sender<'_> {
         self.start(index, kind)?;
         let mut hasher = blake3::Hasher::new();
         let mut sent = 0;
-        loop {
+        if let Some(known) = self.blocks.get(&index) {
+            let hasher = place.digest.is_none().then_some(&mut hasher);
+            let all = difference::send(known, (&file).take(before.size + 1), hasher, self.out);
+            sent = all.map_err(|stop| match stop {
+                Stop::Read(source) => io_error("read", planned, source),
+                Stop::Send(error) => error,
+            })?;
+        }
+        while sent <= before.size {
             let mut data = Vec::with_capacity(CHUNK);
             let count = (&mut file)
                 .take(CHUNK as u64)
@@ -212,9 +225,6 @@ impl Sender<'_> {
                 hasher.update(&data);
             }
             hand_over(self.out, outgoing(Request::Chunk(Chunk { data }), 0, count as u64))?;
-            if sent > before.size {
-                break;
-            }
         }
         let stable = sent == before.size && matches!(place.dir.stamp(place.name), Ok(Some(after)) if after == before);
         if !stable {

@@ -1,13 +1,17 @@
 //! The channel to one receiver: frames out, replies in, and its last words if it dies.
 
+use std::collections::HashMap;
+
 use banger_proto::frame::{FrameBuffer, frame};
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{SyncHello, SyncPurpose, SyncReply, SyncRequest, Welcome};
+use banger_proto::guest::v1::{BlocksOf, BlocksRequest, SyncHello, SyncPurpose, SyncReply, SyncRequest, Welcome};
 use bytes::Bytes;
 
 use super::PrepareError;
 use super::error::printable;
+use crate::blocks::{Cut, FILES_LIMIT, Known, LEAST};
+use crate::entry::{Entry, EntryKind};
 use crate::frames::{FRAME_LIMIT, PREAMBLE, VERSION};
 use crate::ssh::{Connection, ExitStatus, SessionError, SessionEvent, SessionReader, SessionWriter};
 
@@ -15,6 +19,8 @@ use crate::ssh::{Connection, ExitStatus, SessionError, SessionEvent, SessionRead
 const WORDS: usize = 4 << 10;
 
 pub struct Link {
+    /// The receiver tells what its old versions are made of.
+    tells_blocks: bool,
     writer: SessionWriter,
     incoming: Incoming,
 }
@@ -31,7 +37,7 @@ impl Link {
             connection.exec(command, None).await.map_err(|source| PrepareError::Session { source })?;
         let mut incoming = Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() };
         incoming.preamble().await?;
-        Ok(Self { writer, incoming })
+        Ok(Self { tells_blocks: false, writer, incoming })
     }
 
     /// Opens it and exchanges greetings.
@@ -43,7 +49,10 @@ impl Link {
         let mut link = Self::open(connection, command).await?;
         link.send(&Request::Hello(SyncHello { version: VERSION, purpose: purpose.into() })).await?;
         match link.reply().await? {
-            Reply::Welcome(welcome) if welcome.version == VERSION => Ok((link, welcome)),
+            Reply::Welcome(welcome) if welcome.version == VERSION => {
+                link.tells_blocks = welcome.tells_blocks;
+                Ok((link, welcome))
+            }
             Reply::Welcome(welcome) => Err(PrepareError::Version { theirs: welcome.version }),
             _ => Err(PrepareError::Unexpected { expected: "a greeting" }),
         }
@@ -74,6 +83,28 @@ impl Link {
             }),
             Err(source) => Err(PrepareError::Session { source }),
         }
+    }
+
+    /// What the receiver has of the largest of these files, by position.
+    pub async fn known_blocks(&mut self, files: &[(u32, Entry)]) -> Result<HashMap<u32, Known>, PrepareError> {
+        let mut large: Vec<_> = files.iter().filter(|(_, entry)| entry.size > LEAST && is_file(entry.kind)).collect();
+        if large.is_empty() || !self.tells_blocks {
+            return Ok(HashMap::new());
+        }
+        large.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.size));
+        large.truncate(FILES_LIMIT);
+        let asked: Vec<_> = large.into_iter().map(|(index, entry)| (*index, Cut::for_size(entry.size))).collect();
+        let of = |(index, cut): &(u32, Cut)| BlocksOf { index: *index, average_size: cut.average_size() };
+        self.send(&Request::Blocks(BlocksRequest { files: asked.iter().map(of).collect() })).await?;
+        let mut known = HashMap::new();
+        for (index, cut) in asked {
+            let Reply::Blocks(told) = self.reply().await? else {
+                return Err(PrepareError::Unexpected { expected: "the blocks of a file" });
+            };
+            let told = Known::parse(cut, &told).map_err(|expected| PrepareError::Unexpected { expected })?;
+            known.extend(told.map(|told| (index, told)));
+        }
+        Ok(known)
     }
 
     pub async fn reply(&mut self) -> Result<Reply, PrepareError> {
@@ -137,4 +168,8 @@ impl Incoming {
     fn gone(&self, status: Option<ExitStatus>) -> PrepareError {
         PrepareError::ReceiverGone { status, output: printable(String::from_utf8_lossy(&self.words).trim()) }
     }
+}
+
+fn is_file(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::File | EntryKind::Executable)
 }

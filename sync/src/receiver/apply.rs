@@ -4,20 +4,23 @@
 //! the old one. Right before that the old one is looked at again: what the guest changed since the plan was
 //! made is kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read as _, Write};
+use std::os::unix::fs::FileExt as _;
 
-use banger_proto::guest::v1::{FileData, FileEnd, FileStart, WireEntry};
+use banger_proto::guest::v1::{Blocks, BlocksOf, BlocksRequest, CopyRange, FileData, FileEnd, FileStart, WireEntry};
 use rustix::io::Errno;
 
 use super::error::ReceiverError;
 use super::home::{Home, Known, TEMPORARY};
 use super::plan::{Against, Plan, Slot, SlotState};
+use crate::blocks::{Cut, FILES_LIMIT};
 use crate::diff::{ConflictReason, Decision, decide};
 use crate::digest::{DigestBuilder, TreeDigest};
 use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
 use crate::entry::{Entry, EntryKind};
+use crate::frames::CHUNK;
 use crate::path::TreePath;
 use crate::wire::{parse_entry, parse_kind};
 
@@ -48,6 +51,8 @@ struct Incoming {
     file: Option<File>,
     hasher: blake3::Hasher,
     size: u64,
+    /// Parts of it are the old version's.
+    copies: bool,
 }
 
 /// See the module.
@@ -56,6 +61,8 @@ pub struct Applier<'a> {
     plan: Plan,
     walker: Walker,
     incoming: Option<Incoming>,
+    /// Old versions that new ones may copy from, by position, with the size they had when their blocks were told.
+    bases: BTreeMap<usize, (File, u64)>,
     sending: Sending,
     files_written: u64,
     files_removed: u64,
@@ -84,8 +91,9 @@ impl<'a> Applier<'a> {
     /// [`ReceiverError`].
     pub fn start(home: &'a Home, plan: Plan, sending: Sending) -> Result<Self, ReceiverError> {
         let walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let (incoming, bases) = (None, BTreeMap::new());
         let mut applier =
-            Self { home, plan, walker, incoming: None, sending, files_written: 0, files_removed: 0, temporaries: 0 };
+            Self { home, plan, walker, incoming, bases, sending, files_written: 0, files_removed: 0, temporaries: 0 };
         let removals = std::mem::take(&mut applier.plan.removals);
         let removals = applier.still_ours(removals)?;
         applier.remove(&removals)?;
@@ -143,6 +151,74 @@ impl<'a> Applier<'a> {
         self.incoming.is_some()
     }
 
+    /// What there is at these positions that a new version can copy from. Kept open until the end.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn blocks(&mut self, request: &BlocksRequest) -> Result<Vec<Blocks>, ReceiverError> {
+        let (slots, asked) = (&self.plan.slots, &request.files);
+        let is_slot = |of: &BlocksOf| (of.index as usize) < slots.len() && Cut::parse(of.average_size).is_some();
+        if self.incoming.is_some() || !self.bases.is_empty() || asked.len() > FILES_LIMIT || !asked.iter().all(is_slot)
+        {
+            return Err(ReceiverError::Unexpected { expected: "the blocks of files in the manifest, asked for once" });
+        }
+        Ok(asked.iter().map(|of| self.describe(of).unwrap_or_default()).collect())
+    }
+
+    /// `None`, for whatever reason: the whole file has to come.
+    fn describe(&mut self, of: &BlocksOf) -> Option<Blocks> {
+        let index = of.index as usize;
+        let slot = &self.plan.slots[index];
+        let seen = match slot.state {
+            SlotState::Right(stamp) => stamp,
+            SlotState::Needed => slot.seen?,
+            SlotState::Conflict(..) | SlotState::Vanished => return None,
+        };
+        if !matches!(seen.kind(), Some(EntryKind::File | EntryKind::Executable)) {
+            return None;
+        }
+        let (dir, name) = self.walker.parent(&slot.entry.path).ok()?;
+        let file = dir.open_file(name).ok()?;
+        let blocks = Cut::parse(of.average_size)?.describe((&file).take(seen.size)).ok()??;
+        self.bases.insert(index, (file, seen.size));
+        Some(blocks)
+    }
+
+    /// A part of a large file that is in the old one too.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn copy(&mut self, range: &CopyRange) -> Result<(), ReceiverError> {
+        let Some(incoming) = &mut self.incoming else {
+            return Err(ReceiverError::Unexpected { expected: "the start of a file" });
+        };
+        let base = self.bases.get(&incoming.index);
+        let fits = |size: u64| range.offset.checked_add(range.size).is_some_and(|end| end <= size);
+        let Some((base, _)) = base.filter(|(_, size)| fits(*size)) else {
+            return Err(ReceiverError::Unexpected { expected: "a part of the file whose blocks were told" });
+        };
+        let path = &self.plan.slots[incoming.index].entry.path;
+        let mut buffer = vec![0; CHUNK.min(usize::try_from(range.size).unwrap_or(CHUNK))];
+        let mut offset = range.offset;
+        let end = range.offset + range.size;
+        incoming.copies = true;
+        while offset < end {
+            let wanted = buffer.len().min(usize::try_from(end - offset).unwrap_or(usize::MAX));
+            let count = base.read_at(&mut buffer[..wanted], offset).map_err(ReceiverError::at("read", path))?;
+            if count == 0 {
+                // The guest cut it off meanwhile; the end of the file will tell.
+                break;
+            }
+            incoming.hasher.update(&buffer[..count]);
+            incoming.size += count as u64;
+            if let Some(file) = &mut incoming.file {
+                file.write_all(&buffer[..count]).map_err(ReceiverError::at("write", path))?;
+            }
+            offset += count as u64;
+        }
+        Ok(())
+    }
+
     /// A part of a large file.
     ///
     /// # Errors
@@ -174,6 +250,14 @@ impl<'a> Applier<'a> {
         let entry = self.sent_entry(incoming.index, end.entry.as_ref())?;
         if entry.size != incoming.size || entry.digest != incoming.hasher.finalize() || entry.kind != incoming.kind {
             self.discard(&incoming)?;
+            let index = incoming.index;
+            // Written in place while it was copied from: the guest's work.
+            if incoming.copies && self.seen_now(index)? != self.plan.slots[index].seen {
+                let content = self.content_now(&entry.path)?;
+                let slot = &mut self.plan.slots[index];
+                (slot.state, slot.entry) = (SlotState::Conflict(ConflictReason::ChangedInGuest, content), entry);
+                return Ok(());
+            }
             return Err(ReceiverError::Content { path: entry.path.to_string() });
         }
         if self.is_conflict(incoming.index) {
@@ -295,7 +379,7 @@ impl<'a> Applier<'a> {
         let mode = if kind == EntryKind::Executable { 0o755 } else { 0o644 };
         if no_place {
             let hasher = blake3::Hasher::new();
-            self.incoming = Some(Incoming { index, kind, temporary, file: None, hasher, size: 0 });
+            self.incoming = Some(Incoming { index, kind, temporary, file: None, hasher, size: 0, copies: false });
             return Ok(());
         }
         let file = match self.walker.ensure_parent(path) {
@@ -305,7 +389,7 @@ impl<'a> Applier<'a> {
             Err(error) => return Err(ReceiverError::at("make the directory of", path)(error)),
         };
         let hasher = blake3::Hasher::new();
-        self.incoming = Some(Incoming { index, kind, temporary, file, hasher, size: 0 });
+        self.incoming = Some(Incoming { index, kind, temporary, file, hasher, size: 0, copies: false });
         Ok(())
     }
 

@@ -136,7 +136,7 @@ impl Followed {
         let installer = GitInstaller::new(&self.home)?;
         let git_moved = git::was_moved(self.home.side())?;
         let mut installer = if git_moved { installer.reading_past() } else { installer };
-        let finish = content(reader, &mut applier, &mut installer, None)?;
+        let finish = content((reader, writer), &mut applier, &mut installer, None)?;
         let mut applied = applier.finish()?;
         let git_kept = installer.has_kept();
         let installed = installer.finish()?;

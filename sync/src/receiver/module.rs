@@ -166,6 +166,7 @@ impl Module {
             git_moved: self.was_moved(home)?,
             tips: self.state.tips.clone(),
             modules: Vec::new(),
+            tells_blocks: false,
         };
         Ok(ModuleWelcome { parts: self.name.parts.clone(), welcome: Some(welcome) })
     }

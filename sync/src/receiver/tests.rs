@@ -15,6 +15,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod blocks;
+
 struct Place {
     _dir: tempfile::TempDir,
     root: PathBuf,

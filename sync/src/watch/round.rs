@@ -47,10 +47,11 @@ pub async fn send(link: &mut Link, batch: Outgoing<'_>) -> Result<Sent, PrepareE
     let Outgoing { changes, root, began, force, git } = batch;
     announce(link, changes, force).await?;
     let needed: Vec<(u32, Entry)> = (0_u32..).zip(changes.upserts.iter().cloned()).collect();
+    let blocks = link.known_blocks(&needed).await?;
     let (mut files, mut bytes) = (0, 0);
     let produce = move |out: &tokio::sync::mpsc::Sender<_>| {
         let contents = Contents { root: &root, began, source: &Source::Worktree };
-        let changed = content::send(&contents, &needed, out)?;
+        let changed = content::send(&contents, (&needed, &blocks), out)?;
         if let Some((metadata, repository)) = &git {
             metadata.send(&repository.to_thread_local(), out)?;
         }

@@ -10,6 +10,7 @@ use banger_sync::quote::shell_quote;
 use banger_sync::receiver;
 use banger_sync::ssh::Connection;
 
+use crate::difference::noise;
 use crate::prepare::{RECEIVER, command_with_pid, prepare_into};
 use crate::repo::{Repo, git_in};
 use crate::sshd::Sshd;
@@ -62,12 +63,13 @@ async fn killed_at_every_frame_and_at_random_bytes_each_file_is_old_or_new() {
     let Some(sshd) = Sshd::start() else { return };
     let connection = sshd.connect().await;
     let repo = Repo::new();
-    repo.write("large", &vec![1; 700 << 10]);
+    let large = noise(3 << 20, 1);
+    repo.write("large", &large);
     repo.write("gone", b"to be removed\n");
     repo.commit("before");
     let before = repo.place.path().join("before");
     prepare_into(&connection, &observe(&repo.root, &ObserveOptions::default()).unwrap(), &before).await.unwrap();
-    repo.write("large", &vec![2; 900 << 10]);
+    repo.write("large", &[&large[700 << 10..], &noise(900 << 10, 2), &large[..700 << 10]].concat());
     repo.write("README.md", b"after\n");
     repo.write("new/file", b"new\n");
     repo.remove("gone");

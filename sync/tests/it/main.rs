@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod crash;
+mod difference;
 mod export;
 mod files;
 mod full_copy;
