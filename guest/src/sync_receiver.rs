@@ -44,7 +44,7 @@ fn receive(root: &Path, owner: Owner) -> Result<(), banger_sync::receiver::Recei
     {
         let _ = writeln!(io::stderr(), "banger-guest sync: cannot give {} to {user}: {error}", root.display());
     }
-    banger_sync::receiver::run(root, io::stdin().lock(), io::stdout().lock())
+    banger_sync::receiver::run_on_standard_streams(root)
 }
 
 /// The tree belongs to whom the image's sessions are, so that they can work in it. A fresh directory is given away; one

@@ -46,6 +46,9 @@ use plan::Plan;
 /// Conflicts in one reply frame, so that even the longest paths fit.
 const CONFLICTS_A_FRAME: usize = 500;
 
+/// Of the pipe from the SSH server; what the kernel gives without privileges.
+const PIPE_SIZE: usize = 1 << 20;
+
 /// The command a host executes in the guest.
 pub fn sync_command(guest_path: &str) -> String {
     format!("{GUEST_BINARY} sync --root {}", shell_quote(guest_path))
@@ -72,6 +75,18 @@ pub fn run(root: &Path, input: impl Read, output: impl Write) -> Result<(), Rece
         tracing::warn!(%unsent, "the host cannot be told about the failure");
     }
     outcome
+}
+
+/// [`run`] on the standard streams.
+///
+/// # Errors
+/// [`ReceiverError`].
+pub fn run_on_standard_streams(root: &Path) -> Result<(), ReceiverError> {
+    let input = std::io::stdin().lock();
+    // With more than 64 KiB the SSH server decrypts on while this writes files. A stream that is no pipe, or an owner
+    // of too many, does without.
+    let _ = rustix::pipe::fcntl_setpipe_size(&input, PIPE_SIZE);
+    run(root, input, std::io::stdout().lock())
 }
 
 fn serve<R: Read, W: Write>(

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     if flag != "--root" {
         return ExitCode::from(2);
     }
-    match receiver::run(&PathBuf::from(root), std::io::stdin().lock(), std::io::stdout().lock()) {
+    match receiver::run_on_standard_streams(&PathBuf::from(root)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -30,9 +30,10 @@ impl Sshd {
         }
         let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).expect("loopback").port();
         let at = place.display();
+        // Another home: what an account's shell does when it starts is not what is measured.
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {at}/host\nAuthorizedKeysFile {at}/client.pub\nPidFile none\n\
-             UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPrintMotd no\n"
+             UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPrintMotd no\nSetEnv HOME={at}\n"
         );
         std::fs::write(place.join("sshd_config"), config).expect("the place is writable");
         let known = std::fs::read_to_string(place.join("host.pub")).expect("the key was made");
