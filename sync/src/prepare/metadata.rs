@@ -180,7 +180,7 @@ impl Part {
             tips: git
                 .commit
                 .iter()
-                .chain(&history)
+                .chain(history.iter().filter(|id| git.commit.as_ref() != Some(*id)))
                 .take(tips.min(history.len()))
                 .map(|id| id.as_slice().to_vec())
                 .collect(),
