@@ -6,7 +6,8 @@
 //!          ◀──digest, conflicts── receiver ◀──frames──────────┘
 //! ```
 //! A second prepare sends only what changed. Nothing is retried here; a failed prepare can simply be run again.
-//! [`link`] is the channel, [`content`] the files ([`difference`] of large ones), [`metadata`] the git files, [`error`] what can go wrong.
+//! [`link`] is the channel, [`content`] the files ([`difference`] of large ones), [`metadata`] the git files, [`error`]
+//! what can go wrong.
 
 pub(crate) mod content;
 mod difference;

@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// emulated device. A tick that comes again heals an interrupt that got lost with a #VMEXIT, which otherwise leaves a
 /// processor asleep for ever (docs/decisions/0004-smoke-host.md). What guests do not need of the emulated SVM is left
 /// out, and nobody waits for a guest by spinning.
-const EMULATED: &str = " tsc=reliable clocksource=tsc nohz=off highres=off kvm_amd.nested=0 kvm_amd.vgif=0 kvm.halt_poll_ns=0 \
+const EMULATED: &str = " tsc=reliable clocksource=tsc nohz=off highres=off \
+     kvm_amd.nested=0 kvm_amd.vgif=0 kvm.halt_poll_ns=0 \
      hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_check_interval_secs=20";
 /// What each kernel begins with.
 const FIRST_WORDS: &str = "] Linux version ";
