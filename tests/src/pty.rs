@@ -80,6 +80,15 @@ impl Pty {
         assert!(shown.is_some(), "{text:?} was never shown; the screen:\n{}", self.screen());
     }
 
+    /// Waits until `text` was shown behind the first `mark`.
+    ///
+    /// # Panics
+    /// With the screen, if it never is.
+    pub fn expect_behind(&self, mark: &str, text: &str, limit: Duration) {
+        let behind = || self.screen().split_once(mark).is_some_and(|(_, behind)| behind.contains(text)).then_some(());
+        assert!(poll(limit, behind).is_some(), "{text:?} was never shown behind {mark:?}; the screen:\n{}", self.screen());
+    }
+
     /// Waits for the end and gives the exit code.
     ///
     /// # Panics

@@ -418,6 +418,7 @@ impl Session {
     }
 
     fn grant(&mut self, waiters: Vec<Waiter>, flushed: &Flushed) {
+        let mut replies = Vec::with_capacity(waiters.len());
         for waiter in waiters {
             let sender = self.release.as_ref().and_then(mpsc::WeakUnboundedSender::upgrade);
             let held = match sender {
@@ -427,8 +428,13 @@ impl Session {
                 }
                 _ => None,
             };
+            replies.push((waiter.reply, held));
+        }
+        // Whoever was told that both sides are equal finds a status that knows of it.
+        self.publish(None);
+        for (reply, held) in replies {
             // Nobody there any more: what is held is released by being dropped.
-            let _ = waiter.reply.send(Ok((flushed.clone(), held)));
+            let _ = reply.send(Ok((flushed.clone(), held)));
         }
     }
 
