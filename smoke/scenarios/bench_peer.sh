@@ -11,6 +11,7 @@
 # layer with /bin/busybox and links to it for sh and echo, tag localhost/bb:1). The same file for both, the same host,
 # alternating; the better of three runs each, because single runs under two emulations differ by more than 0.2.
 [ -x "$SMOKE_PEER/msb" ] || skip "the peer's programs are not in the payload"
+on_all_processors
 export MSB_PATH=$SMOKE_PEER/msb MSB_LIBKRUNFW_PATH=$SMOKE_PEER/libkrunfw.so MSB_HOME=$scratch/msb
 mkdir "$MSB_HOME"
 

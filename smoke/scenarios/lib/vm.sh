@@ -77,3 +77,14 @@ MAKE
   as_owner tee "$1/untracked" >/dev/null <<<untracked
   as_owner tee "$1/ignored.o" >/dev/null <<<ignored
 }
+
+# For a bench that compares: an emulated host keeps guests on one processor (smoke/src/host/machine.rs), which the other side
+# would not be.
+on_all_processors() {
+  local place=/run/systemd/system/banger.slice.d/one-processor.conf
+  [ -e "$place" ] || return 0
+  mv "$place" "$scratch/one-processor"
+  systemctl daemon-reload
+  at_end systemctl daemon-reload
+  at_end mv "$scratch/one-processor" "$place"
+}

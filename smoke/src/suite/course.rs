@@ -127,6 +127,9 @@ impl Course<'_> {
             }
             std::thread::sleep(Duration::from_millis(500));
         }
+        if !machine.answers() {
+            return Some(Death::Host);
+        }
         let said = std::fs::read(&ran.log).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         let guest = said.lines().any(|line| line.starts_with(GUEST_DIED) || line.contains(RESET_AT_BOOT));
