@@ -19,6 +19,7 @@ pub mod dir;
 pub mod entry;
 pub mod frames;
 pub mod manifest;
+pub mod parallel;
 pub mod path;
 pub mod piece;
 pub mod quote;

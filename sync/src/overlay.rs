@@ -193,10 +193,15 @@ impl<'a> Collected<'a> {
     fn repository(&mut self, opened: &repository::Opened, options: &ObserveOptions) -> Result<GuestGit, OverlayError> {
         let repository = opened.repository.to_thread_local();
         let head = git::observe_head(&repository, options)?;
-        let mut index = index::read(&repository)?;
-        let head_tree = git::head_tree(&repository, head.commit, &index)?;
         let memory_file = (self.memory)(&opened.root);
-        let known = memory_file.as_deref().map(Memory::load).unwrap_or_default();
+        // Two large files with a checksum each.
+        let (index, known) = std::thread::scope(|scope| {
+            let loading = scope.spawn(|| memory_file.as_deref().map(Memory::load).unwrap_or_default());
+            let index = index::read(&repository);
+            (index, loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let mut index = index?;
+        let head_tree = git::head_tree(&repository, head.commit, &index)?;
         let mut recorder = Recorder::new(SystemTime::now());
         let (tracked, found) = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode)?;
         if let Some(file) = &memory_file {
@@ -204,8 +209,12 @@ impl<'a> Collected<'a> {
         }
         let here = self.place()?;
         let placed = |path: &TreePath| module::below(here.as_ref(), path);
-        for entry in tracked.entries {
-            self.entries.push(Entry { path: placed(&entry.path)?, ..entry });
+        if here.is_none() {
+            self.entries.extend(tracked.entries);
+        } else {
+            for entry in tracked.entries {
+                self.entries.push(Entry { path: placed(&entry.path)?, ..entry });
+            }
         }
         for path in &tracked.deleted {
             self.deleted.push(placed(path)?);

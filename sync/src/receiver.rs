@@ -150,11 +150,7 @@ fn content<R: Read, W: Write>(
                     applier.file(file)?;
                 }
             }
-            Request::Blocks(request) => {
-                for blocks in applier.blocks(&request)? {
-                    reply(writer, Reply::Blocks(blocks))?;
-                }
-            }
+            Request::Blocks(request) => applier.blocks(&request, |blocks| reply(writer, Reply::Blocks(blocks)))?,
             Request::Copy(range) => applier.copy(&range)?,
             Request::FileStart(start) => applier.start_file(&start)?,
             Request::Chunk(chunk) if applier.in_file() => applier.chunk(&chunk.data)?,

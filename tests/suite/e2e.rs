@@ -9,6 +9,7 @@ mod containers;
 mod crash;
 mod dead_guest;
 mod file_sync;
+mod full_copy;
 mod image_user;
 mod interrupt;
 mod json;

@@ -65,7 +65,7 @@ pub(super) fn observe_commit(
     for (entry, stat) in tree_index.entries_mut().iter_mut().zip(stats) {
         entry.stat = stat.unwrap_or_default();
     }
-    let mut rendered = index::render(&repository, &tree_index)?;
+    let mut rendered = index::render(repository.git_dir(), &tree_index)?;
     // Later than every file, or git would read them all again.
     rendered.mtime = Mtime { seconds: written.seconds + 1, nanos: 0 };
     let at = HeadAt { head: head.head, commit: Some(commit.id) };

@@ -148,8 +148,14 @@ pub fn collect(
     index: &gix::index::File,
     mode: CopyMode,
 ) -> Result<GuestGit, OverlayError> {
-    let rendered = if index::exists(repository) { Some(index::render(repository, index)?) } else { None };
-    assemble(repository, head, (index, rendered), mode)
+    let git_dir = repository.git_dir();
+    std::thread::scope(|scope| {
+        // A checksum over all of it, meanwhile.
+        let rendering = index::exists(repository).then(|| scope.spawn(|| index::render(git_dir, index)));
+        let git = assemble(repository, head, (index, None), mode);
+        let rendered = rendering.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        Ok(GuestGit { index: rendered.transpose()?, ..git? })
+    })
 }
 
 /// [`collect`] with an index that need not exist on the host.

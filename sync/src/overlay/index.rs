@@ -29,10 +29,10 @@ pub struct GuestIndex {
 /// # Errors
 /// [`OverlayError::Git`].
 pub fn read(repository: &gix::Repository) -> Result<File, OverlayError> {
-    let failed = |source| git_error("read the index", repository.git_dir(), source);
-    let mut index = match repository.try_index().map_err(failed)? {
-        Some(shared) => File::clone(&shared),
-        None => File::from_state(State::new(repository.object_hash()), repository.index_path()),
+    let mut index = if exists(repository) {
+        repository.open_index().map_err(|source| git_error("read the index", repository.git_dir(), source))?
+    } else {
+        File::from_state(State::new(repository.object_hash()), repository.index_path())
     };
     if index.is_sparse() {
         expand(repository, &mut index)?;
@@ -85,11 +85,11 @@ pub fn apply_stats(index: &mut State, stats: &[(usize, FreshStat)]) {
 ///
 /// # Errors
 /// [`OverlayError::Git`].
-pub fn render(repository: &gix::Repository, index: &State) -> Result<GuestIndex, OverlayError> {
-    let failed = |source| git_error("write the index", repository.git_dir(), source);
+pub fn render(git_dir: &Path, index: &State) -> Result<GuestIndex, OverlayError> {
+    let failed = |source| git_error("write the index", git_dir, source);
     let mut bytes = Vec::new();
     index.write_to(&mut bytes, Options::default()).map_err(failed)?;
-    let mut hasher = gix::hash::hasher(repository.object_hash());
+    let mut hasher = gix::hash::hasher(index.object_hash());
     hasher.update(&bytes);
     let checksum = hasher.try_finalize().map_err(failed)?;
     bytes.extend_from_slice(checksum.as_slice());

@@ -3,10 +3,9 @@
 //! The index says which paths there are, never what is in them. What each file is found to be also tells
 //! which stat data the guest's index may rely on.
 
-use std::num::NonZero;
 use std::path::Path;
-use std::thread;
 
+use gix::bstr::ByteSlice as _;
 use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 use rustix::fs::FileType;
 
@@ -16,6 +15,7 @@ use super::read::{BlobName, Found, Reading, read, recall};
 use super::{CopyMode, OverlayError};
 use crate::dir::{Dir, Walker, is_absent};
 use crate::entry::{Entry, EntryKind, Reason};
+use crate::parallel;
 use crate::path::TreePath;
 
 /// Everything about tracked paths.
@@ -40,8 +40,8 @@ pub enum FreshStat {
     Unknown,
 }
 
-struct Candidate {
-    path: TreePath,
+struct Candidate<'a> {
+    path: &'a [u8],
     position: usize,
     expected: Option<Expected>,
     in_head: bool,
@@ -74,20 +74,22 @@ pub fn tracked(
     let (memory, recorder) = remember;
     let mut tracked = Tracked::default();
     let mut links = Walker::new(open_root(root)?);
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(index.entries().len());
+    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(index.entries().len());
     let timestamp = index.timestamp();
     for (position, entry) in index.entries().iter().enumerate() {
-        let bytes = entry.path(index);
-        let path = TreePath::parse(bytes).map_err(|source| OverlayError::Path { source })?;
-        if entry.mode.is_submodule() && mode == CopyMode::Overlay {
-            return Err(OverlayError::Submodule { path });
-        }
-        if entry.mode.is_submodule() && is_directory(&mut links, &path)? {
-            // With a conflict there are several entries.
-            if tracked.submodules.last() != Some(&path) {
-                tracked.submodules.push(path);
+        let path: &[u8] = entry.path(index);
+        if entry.mode.is_submodule() {
+            let path = parse(path)?;
+            if mode == CopyMode::Overlay {
+                return Err(OverlayError::Submodule { path });
             }
-            continue;
+            if is_directory(&mut links, &path)? {
+                // With a conflict there are several entries.
+                if tracked.submodules.last() != Some(&path) {
+                    tracked.submodules.push(path);
+                }
+                continue;
+            }
         }
         let stage_zero = entry.stage() == Stage::Unconflicted;
         if candidates.last().is_some_and(|last| last.path == path) {
@@ -102,7 +104,7 @@ pub fn tracked(
         let (in_head, head_matches) = match head {
             HeadTree::SameAsIndex => (true, true),
             HeadTree::Absent => (false, false),
-            HeadTree::Other(head) => match head.entry_by_path(bytes) {
+            HeadTree::Other(head) => match head.entry_by_path(path.as_bstr()) {
                 Some(other) => (true, other.id == entry.id && other.mode == entry.mode),
                 None => (false, false),
             },
@@ -117,15 +119,19 @@ pub fn tracked(
         });
     }
     let readings = in_parallel((root, memory), &candidates, |reader, candidate| {
-        reader.read(&candidate.path, |stat| match &candidate.expected {
+        let path = parse(candidate.path)?;
+        let found = reader.read(&path, |stat| match &candidate.expected {
             Some(expected) if expected.racy || !expected.stat.matches(stat, STRICT) => BlobName::Raw,
             _ => BlobName::Skip,
-        })
+        });
+        Ok((path, found?))
     })?;
-    for (candidate, found) in candidates.into_iter().zip(readings) {
+    tracked.entries.reserve(readings.len());
+    tracked.stats.reserve(readings.len());
+    for (candidate, (path, found)) in candidates.into_iter().zip(readings) {
         match found {
             Found::Absent if candidate.outside_sparse => {}
-            Found::Absent => tracked.deleted.push(candidate.path),
+            Found::Absent => tracked.deleted.push(path),
             Found::Content(reading) => {
                 let fresh = judge(candidate.expected.as_ref(), &reading);
                 let reason = match fresh {
@@ -134,8 +140,8 @@ pub fn tracked(
                     _ => Reason::Modified,
                 };
                 tracked.stats.push((candidate.position, fresh));
-                recorder.push(candidate.path.as_bytes(), &reading);
-                tracked.entries.push(entry(candidate.path, &reading, reason));
+                recorder.push(candidate.path, &reading);
+                tracked.entries.push(entry(path, &reading, reason));
             }
         }
     }
@@ -178,6 +184,10 @@ fn is_directory(walker: &mut Walker, path: &TreePath) -> Result<bool, OverlayErr
         Err(error) => return Err(failed(error)),
     };
     Ok(dir.stamp(name).map_err(failed)?.is_some_and(|stamp| stamp.file_type() == FileType::Directory))
+}
+
+fn parse(path: &[u8]) -> Result<TreePath, OverlayError> {
+    TreePath::parse(path).map_err(|source| OverlayError::Path { source })
 }
 
 fn open_root(root: &Path) -> Result<Dir, OverlayError> {
@@ -225,54 +235,12 @@ impl Reader<'_> {
     }
 }
 
-/// With the number of the chunk it belongs to.
-type Numbered<T> = (usize, T);
-
 /// Runs `work` over neighbouring items on each core; results come back in order.
 fn in_parallel<T: Sync, R: Send>(
     (root, memory): (&Path, &Memory),
     items: &[T],
     work: impl Fn(&mut Reader<'_>, &T) -> Result<R, OverlayError> + Sync,
 ) -> Result<Vec<R>, OverlayError> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(8);
-    // Several chunks a core, as big files are not spread evenly.
-    let chunk = items.len().div_ceil(cores * 8).max(16);
-    let chunks: Vec<&[T]> = items.chunks(chunk).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let run = || -> Result<Vec<Numbered<Vec<R>>>, Numbered<OverlayError>> {
-        let walker = Walker::new(open_root(root).map_err(|error| (0, error))?);
-        let mut reader = Reader { walker, cursor: Cursor::new(memory) };
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(part) = chunks.get(number) else { return Ok(done) };
-            let results: Result<Vec<R>, _> = part.iter().map(|item| work(&mut reader, item)).collect();
-            done.push((number, results.map_err(|error| (number, error))?));
-        }
-    };
-    let outcomes: Vec<_> = if chunks.len() <= 1 {
-        vec![run()]
-    } else {
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..cores.min(chunks.len())).map(|_| scope.spawn(run)).collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        })
-    };
-    let mut parts = Vec::with_capacity(chunks.len());
-    let mut first_error: Option<Numbered<OverlayError>> = None;
-    for outcome in outcomes {
-        match outcome {
-            Ok(done) => parts.extend(done),
-            Err(error) if first_error.as_ref().is_none_or(|(number, _)| error.0 < *number) => first_error = Some(error),
-            Err(_) => {}
-        }
-    }
-    if let Some((_, error)) = first_error {
-        return Err(error);
-    }
-    parts.sort_by_key(|(number, _)| *number);
-    Ok(parts.into_iter().flat_map(|(_, results)| results).collect())
+    let start = || Ok(Reader { walker: Walker::new(open_root(root)?), cursor: Cursor::new(memory) });
+    parallel::map(items, start, work)
 }

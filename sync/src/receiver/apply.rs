@@ -90,7 +90,7 @@ impl<'a> Applier<'a> {
     /// # Errors
     /// [`ReceiverError`].
     pub fn start(home: &'a Home, plan: Plan, sending: Sending) -> Result<Self, ReceiverError> {
-        let walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let walker = home.walker()?;
         let (incoming, bases) = (None, BTreeMap::new());
         let mut applier =
             Self { home, plan, walker, incoming, bases, sending, files_written: 0, files_removed: 0, temporaries: 0 };
@@ -151,18 +151,23 @@ impl<'a> Applier<'a> {
         self.incoming.is_some()
     }
 
-    /// What there is at these positions that a new version can copy from. Kept open until the end.
+    /// Tells what there is at these positions that a new version can copy from, file by file: for all of them together
+    /// it can be much. The files are kept open until the end.
     ///
     /// # Errors
-    /// [`ReceiverError`].
-    pub fn blocks(&mut self, request: &BlocksRequest) -> Result<Vec<Blocks>, ReceiverError> {
+    /// [`ReceiverError`], that of `tell` included.
+    pub fn blocks(
+        &mut self,
+        request: &BlocksRequest,
+        mut tell: impl FnMut(Blocks) -> Result<(), ReceiverError>,
+    ) -> Result<(), ReceiverError> {
         let (slots, asked) = (&self.plan.slots, &request.files);
         let is_slot = |of: &BlocksOf| (of.index as usize) < slots.len() && Cut::parse(of.average_size).is_some();
         if self.incoming.is_some() || !self.bases.is_empty() || asked.len() > FILES_LIMIT || !asked.iter().all(is_slot)
         {
             return Err(ReceiverError::Unexpected { expected: "the blocks of files in the manifest, asked for once" });
         }
-        Ok(asked.iter().map(|of| self.describe(of).unwrap_or_default()).collect())
+        asked.iter().try_for_each(|of| tell(self.describe(of).unwrap_or_default()))
     }
 
     /// `None`, for whatever reason: the whole file has to come.

@@ -28,6 +28,7 @@ use crate::digest::DigestBuilder;
 use crate::dir::{Walker, is_absent};
 use crate::entry::{Content, Entry};
 use crate::frames::{CHUNK, ENTRY_LIMIT, FrameReader, FrameWriter};
+use crate::parallel;
 use crate::path::TreePath;
 use crate::wire::{parse_entry, wire_kind};
 
@@ -158,7 +159,7 @@ impl Followed {
 
     /// Where the guest has something else the next look will tell.
     fn retime(&mut self, retimed: Vec<Entry>) -> Result<(), ReceiverError> {
-        let mut walker = self.walker()?;
+        let mut walker = self.home.walker()?;
         for entry in retimed {
             let (observed, stamp) = observe(&mut walker, &entry.path, self.home.known.get(&entry.path))?;
             if let (Observed::Present(there), Some(stamp)) = (observed, stamp)
@@ -175,19 +176,25 @@ impl Followed {
 
     /// Looks at every path; files that look as they did are not read again.
     fn check<W: Write>(&mut self, writer: &mut FrameWriter<W>) -> Result<(), ReceiverError> {
-        let mut walker = self.walker()?;
+        let mut walker = self.home.walker()?;
         let mut tree = DigestBuilder::default();
         let mut applied = DigestBuilder::default();
         let (mut conflicts, mut outdated) = (Vec::new(), Vec::new());
-        for (path, entry) in &self.wanted {
-            let (observed, stamp) = observe(&mut walker, path, self.home.known.get(path))?;
+        let wanted: Vec<(&TreePath, &Entry)> = self.wanted.iter().collect();
+        let home = &self.home;
+        let start = || home.walker();
+        let looks = parallel::map(&wanted, start, |walker, (path, _)| observe(walker, path, home.known.get(*path)))?;
+        for ((path, entry), (observed, stamp)) in wanted.into_iter().zip(looks) {
             if let Observed::Present(there) = observed {
                 tree.push(path.as_bytes(), there);
             }
             match (decide(Some(entry.content()), &self.home.bases(path), observed), stamp) {
                 (Decision::Keep, Some(stamp)) => {
                     applied.push(path.as_bytes(), entry.content());
-                    self.home.known.insert(path.clone(), Known { entry: entry.clone(), stamp });
+                    match self.home.known.get_mut(path) {
+                        Some(known) if known.entry == *entry => known.stamp = stamp,
+                        _ => drop(self.home.known.insert(path.clone(), Known { entry: entry.clone(), stamp })),
+                    }
                 }
                 (Decision::Conflict(reason), _) => conflicts.push((path.clone(), reason)),
                 // What cannot be written as things are is no older version: sent again, it would be refused again.
@@ -227,7 +234,7 @@ impl Followed {
         if !self.wanted.contains_key(&path) && !self.home.known.contains_key(&path) {
             return Err(ReceiverError::Unexpected { expected: "a path of the workspace" });
         }
-        let mut walker = self.walker()?;
+        let mut walker = self.home.walker()?;
         let (observed, stamp) = observe(&mut walker, &path, None)?;
         let mut part = FetchPart { entry: Some(WireEntry::default()), ..FetchPart::default() };
         let (Observed::Present(Content { kind, digest }), Some(stamp)) = (observed, stamp) else {
@@ -268,10 +275,6 @@ impl Followed {
                 return Ok(());
             }
         }
-    }
-
-    fn walker(&self) -> Result<Walker, ReceiverError> {
-        Ok(Walker::new(self.home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?))
     }
 }
 

@@ -147,6 +147,14 @@ impl Home {
         &self.path
     }
 
+    /// A way through the tree from its root.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Io`].
+    pub fn walker(&self) -> Result<Walker, ReceiverError> {
+        Ok(Walker::new(self.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?))
+    }
+
     /// The git files of the tree's own repository.
     pub fn side(&self) -> Side<'_> {
         Side { git: &self.git, memory: &self.memory, state: &self.state }

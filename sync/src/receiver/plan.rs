@@ -10,6 +10,7 @@ use super::home::{Home, Known};
 use crate::diff::{ConflictReason, Decision, Observed, decide};
 use crate::dir::{Dir, Stamp, Walker, is_absent};
 use crate::entry::{Content, Entry, EntryKind};
+use crate::parallel;
 use crate::path::TreePath;
 
 /// One wanted entry.
@@ -66,8 +67,8 @@ impl Plan {
     /// [`ReceiverError`].
     pub fn make(home: &Home, manifest: Vec<Entry>) -> Result<Self, ReceiverError> {
         refuse_files_as_directories(&manifest)?;
-        let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
-        let mut plan = Self { slots: Vec::with_capacity(manifest.len()), ..Self::default() };
+        let mut walker = home.walker()?;
+        let mut plan = Self::default();
         let wanted: HashSet<&TreePath> = manifest.iter().map(|entry| &entry.path).collect();
         let gone: BTreeSet<&TreePath> =
             home.known.keys().chain(home.pending.keys()).filter(|path| !wanted.contains(path)).collect();
@@ -79,9 +80,10 @@ impl Plan {
                 Decision::Keep | Decision::Write => {}
             }
         }
-        for entry in manifest {
-            plan.slots.push(decide_slot(home, &mut walker, entry)?);
-        }
+        let start = || home.walker();
+        let decided = parallel::map(&manifest, start, |walker, entry| decide_entry(home, walker, entry))?;
+        let slot = |(entry, (state, seen))| Slot { entry, state, seen };
+        plan.slots = manifest.into_iter().zip(decided).map(slot).collect();
         Ok(plan)
     }
 
@@ -95,7 +97,7 @@ impl Plan {
         removals: Vec<TreePath>,
         against: Against,
     ) -> Result<Self, ReceiverError> {
-        let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let mut walker = home.walker()?;
         let mut plan = Self { slots: Vec::with_capacity(upserts.len()), against, ..Self::default() };
         for path in removals {
             let (observed, _) = observe(&mut walker, &path, home.known.get(&path))?;
@@ -106,11 +108,11 @@ impl Plan {
             }
         }
         for entry in upserts {
-            let mut slot = decide_slot(home, &mut walker, entry)?;
-            if against == Against::All && matches!(slot.state, SlotState::Conflict(..)) {
-                slot.state = SlotState::Needed;
+            let (mut state, seen) = decide_entry(home, &mut walker, &entry)?;
+            if against == Against::All && matches!(state, SlotState::Conflict(..)) {
+                state = SlotState::Needed;
             }
-            plan.slots.push(slot);
+            plan.slots.push(Slot { entry, state, seen });
         }
         Ok(plan)
     }
@@ -121,13 +123,18 @@ impl Plan {
     }
 }
 
-fn decide_slot(home: &Home, walker: &mut Walker, entry: Entry) -> Result<Slot, ReceiverError> {
+/// What is to become of one wanted entry, and what was there.
+fn decide_entry(
+    home: &Home,
+    walker: &mut Walker,
+    entry: &Entry,
+) -> Result<(SlotState, Option<Stamp>), ReceiverError> {
     if home.fresh {
-        return Ok(Slot { entry, state: SlotState::Needed, seen: None });
+        return Ok((SlotState::Needed, None));
     }
     let (observed, seen) = observe(walker, &entry.path, home.known.get(&entry.path))?;
     let state = match (decide(Some(entry.content()), &home.bases(&entry.path), observed), seen) {
-        (Decision::Keep, Some(stamp)) => SlotState::Right(keep(walker, &entry, stamp)?),
+        (Decision::Keep, Some(stamp)) => SlotState::Right(keep(walker, entry, stamp)?),
         (Decision::Conflict(reason), _) => {
             let content = match observed {
                 Observed::Present(content) => Some(content),
@@ -137,7 +144,7 @@ fn decide_slot(home: &Home, walker: &mut Walker, entry: Entry) -> Result<Slot, R
         }
         (Decision::Keep | Decision::Write | Decision::Remove, _) => SlotState::Needed,
     };
-    Ok(Slot { entry, state, seen })
+    Ok((state, seen))
 }
 
 /// The content is right; its time may have to follow the host's.
@@ -198,9 +205,9 @@ fn hash(dir: &Dir, name: &[u8], kind: EntryKind) -> io::Result<blake3::Hash> {
     }
 }
 
-/// A path cannot be a file and a directory at once.
+/// A path cannot be a file and a directory at once. The manifest is sorted.
 fn refuse_files_as_directories(manifest: &[Entry]) -> Result<(), ReceiverError> {
-    let files: HashSet<&[u8]> = manifest.iter().map(|entry| entry.path.as_bytes()).collect();
+    let is_file = |path: &[u8]| manifest.binary_search_by(|entry| entry.path.as_bytes().cmp(path)).is_ok();
     let mut checked: &[u8] = &[];
     for entry in manifest {
         let mut parent = entry.path.split().0;
@@ -209,7 +216,7 @@ fn refuse_files_as_directories(manifest: &[Entry]) -> Result<(), ReceiverError> 
         }
         checked = parent;
         while !parent.is_empty() {
-            if files.contains(parent) {
+            if is_file(parent) {
                 return Err(ReceiverError::Manifest { problem: "a path is both a file and a directory" });
             }
             parent = match parent.iter().rposition(|&byte| byte == b'/') {

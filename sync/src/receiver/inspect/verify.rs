@@ -7,6 +7,7 @@ use banger_proto::guest::v1::{VerifiedPath, VerifiedState, VerifyPart, WireKind}
 use crate::diff::Observed;
 use crate::dir::Walker;
 use crate::entry::Entry;
+use crate::parallel;
 use crate::path::TreePath;
 use crate::receiver::error::ReceiverError;
 use crate::receiver::home::Home;
@@ -25,14 +26,15 @@ pub fn run(
     manifest: &[Entry],
     mut send: impl FnMut(VerifyPart) -> Result<(), ReceiverError>,
 ) -> Result<(), ReceiverError> {
-    let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+    let mut walker = home.walker()?;
     let mut part = VerifyPart::default();
     let mut push = |path: VerifiedPath| {
         part.paths.push(path);
         if part.paths.len() >= PATHS_A_FRAME { send(std::mem::take(&mut part)) } else { Ok(()) }
     };
-    for (index, entry) in (0_u32..).zip(manifest) {
-        push(VerifiedPath { index, ..look(&mut walker, &entry.path)? })?;
+    let looks = parallel::map(manifest, || home.walker(), |walker, entry| look(walker, &entry.path))?;
+    for (index, found) in (0_u32..).zip(looks) {
+        push(VerifiedPath { index, ..found })?;
     }
     let wanted: HashSet<&TreePath> = manifest.iter().map(|entry| &entry.path).collect();
     let mut others: Vec<&TreePath> =

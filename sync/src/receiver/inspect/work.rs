@@ -9,8 +9,9 @@ use rustix::fs::FileType;
 
 use super::export::git;
 use crate::diff::Observed;
-use crate::dir::{Dir, Walker};
+use crate::dir::Dir;
 use crate::entry::{Content, EntryKind};
+use crate::parallel;
 use crate::path::TreePath;
 use crate::receiver::error::ReceiverError;
 use crate::receiver::git::{read_head, was_moved};
@@ -45,15 +46,15 @@ impl Work {
     /// # Errors
     /// [`ReceiverError`].
     pub fn observe(home: &Home) -> Result<Self, ReceiverError> {
-        let mut walker = Walker::new(home.root.try_clone().map_err(ReceiverError::in_git("open", ".."))?);
+        let mut walker = home.walker()?;
         let mut paths: Vec<&TreePath> = home.known.keys().collect();
         paths.sort_unstable();
         let mut changed = BTreeMap::new();
-        for path in paths {
-            let known = home.known.get(path);
-            let (observed, _) = observe(&mut walker, path, known)?;
+        let looks =
+            parallel::map(&paths, || home.walker(), |walker, path| observe(walker, path, home.known.get(*path)))?;
+        for (path, (observed, _)) in paths.into_iter().zip(looks) {
             let content = content(observed);
-            if content != known.map(|known| known.entry.content()) {
+            if content != home.known.get(path).map(|known| known.entry.content()) {
                 changed.insert(path.clone(), content);
             }
         }
