@@ -86,7 +86,11 @@ impl Pty {
     /// With the screen, if it never is.
     pub fn expect_behind(&self, mark: &str, text: &str, limit: Duration) {
         let behind = || self.screen().split_once(mark).is_some_and(|(_, behind)| behind.contains(text)).then_some(());
-        assert!(poll(limit, behind).is_some(), "{text:?} was never shown behind {mark:?}; the screen:\n{}", self.screen());
+        assert!(
+            poll(limit, behind).is_some(),
+            "{text:?} was never shown behind {mark:?}; the screen:\n{}",
+            self.screen()
+        );
     }
 
     /// Waits for the end and gives the exit code.

@@ -124,11 +124,7 @@ impl Plan {
 }
 
 /// What is to become of one wanted entry, and what was there.
-fn decide_entry(
-    home: &Home,
-    walker: &mut Walker,
-    entry: &Entry,
-) -> Result<(SlotState, Option<Stamp>), ReceiverError> {
+fn decide_entry(home: &Home, walker: &mut Walker, entry: &Entry) -> Result<(SlotState, Option<Stamp>), ReceiverError> {
     if home.fresh {
         return Ok((SlotState::Needed, None));
     }

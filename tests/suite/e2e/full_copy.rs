@@ -65,6 +65,9 @@ fn there_and_back(who: Who) {
     let export = ["vm", "workspace", "export", "box", "--guest-path", GUEST_PATH, "-o", text(&patch)];
     env.banger(export).finish().ok();
     let patch = std::fs::read_to_string(patch).expect("just written");
-    assert!(patch.contains("+++ \"b/libs/the lib/new.txt\"") || patch.contains("+++ b/libs/the lib/new.txt"), "{patch}");
+    assert!(
+        patch.contains("+++ \"b/libs/the lib/new.txt\"") || patch.contains("+++ b/libs/the lib/new.txt"),
+        "{patch}"
+    );
     delete_and_check(&env, "box");
 }
