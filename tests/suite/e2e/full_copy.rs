@@ -10,11 +10,11 @@ for_both_users!(history_and_submodules_are_in_the_guest, there_and_back);
 
 const REFUSED: i32 = 5;
 const GUEST_PATH: &str = "/root/outer";
-/// What must be the same on both sides, of the repository and of the submodule in it.
+/// What must be the same on both sides, of the repository and of the submodule in it; remote branches are never copied.
 const SCRIPT: &str = r"
 export LC_ALL=C GIT_OPTIONAL_LOCKS=0
 for directory in . 'libs/the lib'; do
-    git -C $directory log --all --format='%H %D %s'
+    git -C $directory log --branches --tags --format='%H %s'
     git -C $directory for-each-ref refs/heads refs/tags
     git -C $directory status --porcelain=v1 -z
     git -C $directory fsck --full 2>/dev/null
