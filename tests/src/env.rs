@@ -238,16 +238,25 @@ impl Env {
     pub fn daemon_log(&self) -> String {
         std::fs::read_to_string(self.state().join("bangerd.log")).unwrap_or_default()
     }
+
+    /// What each VM wrote to its console, for a failing test to print: a guest that died says there how.
+    fn consoles(&self) -> Vec<(String, String)> {
+        let console =
+            |vm: &PathBuf| Some(String::from_utf8_lossy(&std::fs::read(vm.join("console.log")).ok()?).into_owned());
+        let vms = children(&self.state().join("vms"));
+        vms.iter().filter_map(|vm| Some((vm.file_name()?.display().to_string(), console(vm)?))).collect()
+    }
 }
 
 impl Drop for Env {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.daemon_log();
-            let tail: Vec<&str> = log.lines().rev().take(60).collect();
             #[allow(clippy::print_stderr)]
             {
-                eprintln!("the daemon's log ends with:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                eprintln!("the daemon's log ends with:\n{}", tail(&self.daemon_log(), 60));
+                for (name, console) in self.consoles() {
+                    eprintln!("the console of {name} ends with:\n{}", tail(&console, 80));
+                }
             }
         }
         let _ = poll(Duration::from_secs(10), || {
@@ -256,6 +265,13 @@ impl Drop for Env {
             processes.is_empty().then_some(())
         });
     }
+}
+
+/// The last `lines` of a text.
+fn tail(text: &str, lines: usize) -> String {
+    let mut last: Vec<&str> = text.lines().rev().take(lines).collect();
+    last.reverse();
+    last.join("\n")
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {

@@ -67,7 +67,10 @@ fn a_guest_with_a_full_root_disk_can_still_be_entered() {
 fn a_guest_that_switches_itself_off_is_kept_with_its_work_even_with_rm() {
     let Some(env) = Env::ready(me()) else { return };
     let repository = Repository::small(&env, "repo");
-    let script = "echo work > new && sync && poweroff -f";
+    // A kernel that powers off takes the disks from what still runs. From a systemd that is still starting, too: it would
+    // die of that, and the kernel panic and start again instead of switching off.
+    let script = "until systemctl is-system-running --wait | grep -E 'running|degraded'; do sleep 1; done
+        echo work > new && sync && poweroff -f";
     let words = ["--rm", "--name", "off", text(repository.path()), "--", "sh", "-c", script];
     let outcome = env.banger(run_words(&words)).finish();
     assert_ne!(outcome.code(), 0, "a session that broke off is no success: {outcome:?}");
