@@ -6,16 +6,21 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps,
+    UTIME_OMIT,
 };
 use rustix::io::Errno;
 
 use crate::entry::{EntryKind, Mtime};
 use crate::path::{TreePath, is_plain_name};
+
+/// What one look into a directory asks the kernel for at once; a name takes at most 280 bytes.
+const NAMES_BUFFER: usize = 32 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -216,10 +221,14 @@ impl Dir {
         Ok(rustix::fs::utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Everything in it except `.` and `..`, in no order.
+    /// Everything in it except `.` and `..`, in no order. Not for two threads at once with the same handle or copies of it.
     pub fn names(&self) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+        // The handle has a place in the directory.
+        rustix::fs::seek(&self.0, SeekFrom::Start(0))?;
+        let mut buffer = [MaybeUninit::uninit(); NAMES_BUFFER];
+        let mut entries = RawDir::new(&self.0, &mut buffer);
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.0)? {
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -318,6 +327,19 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_handle_lists_its_directory_as_often_as_it_is_asked() {
+        let place = tempfile::tempdir().unwrap();
+        let wanted: Vec<Vec<u8>> = (0..2000).map(|number| format!("{number:0200}").into_bytes()).collect();
+        wanted.iter().for_each(|name| std::fs::write(place.path().join(str::from_utf8(name).unwrap()), "").unwrap());
+        let dir = Dir::open_root(place.path()).unwrap();
+        for _ in 0..2 {
+            let mut names: Vec<_> = dir.names().unwrap().into_iter().map(|(name, _)| name).collect();
+            names.sort();
+            assert_eq!(names, wanted);
+        }
+    }
 
     #[test]
     fn no_name_leads_out_of_the_root() {

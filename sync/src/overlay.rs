@@ -205,35 +205,38 @@ impl<'a> Collected<'a> {
         let mut recorder = Recorder::new(SystemTime::now());
         let (tracked, found) = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode)?;
         if let Some(file) = &memory_file {
-            recorder.save(file, &known);
+            recorder.save(file);
         }
+        index::apply_stats(&mut index, &tracked.stats);
+        let mut git = git::collect(&repository, head, index, self.mode)?;
         let here = self.place()?;
-        let placed = |path: &TreePath| module::below(here.as_ref(), path);
-        if here.is_none() {
-            self.entries.extend(tracked.entries);
-        } else {
-            for entry in tracked.entries {
-                self.entries.push(Entry { path: placed(&entry.path)?, ..entry });
-            }
-        }
-        for path in &tracked.deleted {
+        let placed = |path: TreePath| module::below(here.as_ref(), path);
+        let placed_entry = |entry: Entry| Ok(Entry { path: placed(entry.path)?, ..entry });
+        self.add(tracked.entries.into_iter().map(placed_entry).collect::<Result<_, OverlayError>>()?);
+        for path in tracked.deleted {
             self.deleted.push(placed(path)?);
         }
-        for path in &found.nested {
+        for path in found.nested {
             self.nested.push(placed(path)?);
         }
         if options.include_untracked {
-            for entry in scan::untracked(&opened.root, found.files)? {
-                self.entries.push(Entry { path: placed(&entry.path)?, ..entry });
-            }
+            let entries = scan::untracked(&opened.root, found.files)?;
+            self.add(entries.into_iter().map(placed_entry).collect::<Result<_, OverlayError>>()?);
         } else {
             self.skipped_untracked += found.files.len() as u64;
         }
-        index::apply_stats(&mut index, &tracked.stats);
-        let mut git = git::collect(&repository, head, &index, self.mode)?;
         let populated = self.submodules(opened, tracked.submodules, options)?;
         git.config.config.extend(module::configuration(&repository, &populated));
         Ok(git)
+    }
+
+    fn add(&mut self, mut entries: Vec<Entry>) {
+        // Usually there is one repository, with very many.
+        if self.entries.is_empty() {
+            self.entries = entries;
+        } else {
+            self.entries.append(&mut entries);
+        }
     }
 
     /// Reads the submodules of a repository; returns those that are checked out.
@@ -271,7 +274,7 @@ impl<'a> Collected<'a> {
     fn place(&self) -> Result<Option<TreePath>, OverlayError> {
         let mut place = None;
         for part in &self.parts {
-            place = Some(module::below(place.as_ref(), part)?);
+            place = Some(module::below(place.as_ref(), part.clone())?);
         }
         Ok(place)
     }

@@ -24,6 +24,22 @@ pub fn map<T: Sync, State, Outcome: Send, Error: Send>(
     start: impl Fn() -> Result<State, Error> + Sync,
     work: impl Fn(&mut State, &T) -> Result<Outcome, Error> + Sync,
 ) -> Result<Vec<Outcome>, Error> {
+    let parts = map_parts(items, start, |state, _, item| work(state, item))?;
+    let mut outcomes = Vec::with_capacity(items.len());
+    parts.into_iter().for_each(|part| outcomes.extend(part));
+    Ok(outcomes)
+}
+
+/// [`map`] with the position of each item, that leaves the results as they are made, in several parts: with very many it
+/// takes a while to bring them together.
+///
+/// # Errors
+/// The first error in the order of the items.
+pub fn map_parts<T: Sync, State, Outcome: Send, Error: Send>(
+    items: &[T],
+    start: impl Fn() -> Result<State, Error> + Sync,
+    work: impl Fn(&mut State, usize, &T) -> Result<Outcome, Error> + Sync,
+) -> Result<Vec<Vec<Outcome>>, Error> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
     let chunk = items.len().div_ceil(cores * CHUNKS_FOR_EACH).max(LEAST);
     let chunks: Vec<&[T]> = items.chunks(chunk).collect();
@@ -34,8 +50,11 @@ pub fn map<T: Sync, State, Outcome: Send, Error: Send>(
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(part) = chunks.get(number) else { return Ok(done) };
-            let outcomes: Result<Vec<Outcome>, _> = part.iter().map(|item| work(&mut state, item)).collect();
-            done.push((number, outcomes.map_err(|error| (number, error))?));
+            let mut outcomes = Vec::with_capacity(part.len());
+            for (at, item) in part.iter().enumerate() {
+                outcomes.push(work(&mut state, number * chunk + at, item).map_err(|error| (number, error))?);
+            }
+            done.push((number, outcomes));
         }
     };
     let threads = if chunks.len() <= 1 {
@@ -62,9 +81,7 @@ pub fn map<T: Sync, State, Outcome: Send, Error: Send>(
         return Err(error);
     }
     parts.sort_unstable_by_key(|(number, _)| *number);
-    let mut outcomes = Vec::with_capacity(items.len());
-    parts.into_iter().for_each(|(_, part)| outcomes.extend(part));
-    Ok(outcomes)
+    Ok(parts.into_iter().map(|(_, part)| part).collect())
 }
 
 #[cfg(test)]
@@ -80,6 +97,8 @@ mod tests {
             assert_eq!(doubled, items.iter().map(|item| item * 2).collect::<Vec<_>>());
         }
         let items: Vec<usize> = (0..5000).collect();
+        let positions = map_parts(&items, || Ok::<_, usize>(()), |(), position, _| Ok(position)).unwrap();
+        assert_eq!(positions.concat(), items);
         let failed = map(&items, || Ok(()), |(), item| if item % 1000 == 999 { Err(*item) } else { Ok(()) });
         assert_eq!(failed.unwrap_err(), 999);
         assert_eq!(map(&items, || Err::<(), _>("no start"), |(), _| Ok(())).unwrap_err(), "no start");

@@ -332,7 +332,7 @@ impl Producer {
     }
 
     fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
-        let metadata = metadata::Metadata::plan_all(&self.overlay, &self.welcome, &self.guest_path);
+        let metadata = metadata::Metadata::plan_all(&self.overlay, &self.welcome, &self.guest_path)?;
         let contents = content::Contents::of(&self.overlay);
         let changed = content::send(&contents, (&self.needed, &self.blocks), out)?;
         metadata.send(&self.overlay.repository.to_thread_local(), out)?;

@@ -81,15 +81,15 @@ impl Observer {
             (tracked, super::untracked::Walked::default())
         };
         if let Some(file) = self.memory_file.take() {
-            recorder.save(&file, &self.memory);
+            recorder.save(&file);
         }
-        self.memory = Memory::of(recorder);
+        self.memory = Memory::of(recorder, std::mem::take(&mut self.memory));
         let git = match (unmoved_git, head) {
             (Some(git), _) => git,
             (None, Some(head)) => {
                 let mut fresh = index.clone();
                 index::apply_stats(&mut fresh, &tracked.stats);
-                Arc::new(git::collect(&repository, head, &fresh, mode)?)
+                Arc::new(git::collect(&repository, head, fresh, mode)?)
             }
             (None, None) => unreachable!("without a seen git side HEAD was observed"),
         };

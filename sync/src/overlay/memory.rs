@@ -19,10 +19,12 @@ use gix::ObjectId;
 
 use super::read::Reading;
 use crate::entry::Mtime;
+use crate::path::PATH_LIMIT;
 
 const MAGIC: &[u8] = b"banger-digests-1\n";
 const DIGEST: usize = 32;
-const FIXED: usize = 8 * 3 + 12 * 2 + 4 + DIGEST + 1 + 20;
+const IDENTITY: usize = 8 * 3 + 12 * 2 + 4;
+const FIXED: usize = IDENTITY + DIGEST + 1 + 20;
 /// How long ago a file must have been written: far beyond the resolution of any file system's clock.
 const SETTLED_SECONDS: i64 = 2;
 
@@ -70,6 +72,27 @@ pub struct Remembered {
     pub digest: blake3::Hash,
     /// Its raw git blob name, if that was ever needed.
     pub blob: Option<ObjectId>,
+    /// Number of the entry.
+    pub entry: u32,
+}
+
+/// What the next observation may know of a file.
+#[derive(Debug)]
+pub enum Known {
+    /// What this entry of the memory says; it still holds.
+    Remembered(u32),
+    /// What was read.
+    Read(Box<Reading>),
+}
+
+impl Known {
+    /// Of a file that was looked at.
+    pub fn of(reading: Reading) -> Self {
+        match reading.remembered {
+            Some(entry) => Self::Remembered(entry),
+            None => Self::Read(Box::new(reading)),
+        }
+    }
 }
 
 /// See the module.
@@ -103,8 +126,11 @@ impl Memory {
         (at == bytes.len()).then_some(Self { bytes, entries })
     }
 
-    /// What an observation found, for the next one of the same process.
-    pub fn of(recorder: Recorder) -> Self {
+    /// What an observation found that knew `before`, for the next one of the same process.
+    pub fn of(recorder: Recorder, before: Self) -> Self {
+        if recorder.is_as_before {
+            return before;
+        }
         let bytes = recorder.body;
         let mut entries = Vec::with_capacity(recorder.entries);
         let mut at = 0;
@@ -129,6 +155,12 @@ impl Memory {
         let at = self.entries[entry];
         let length = usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]));
         &self.bytes[at + 2..at + 2 + length]
+    }
+
+    /// The whole of an entry, its path included.
+    fn raw(&self, entry: usize) -> &[u8] {
+        let start = self.entries[entry];
+        &self.bytes[start..start + 2 + self.path(entry).len() + FIXED]
     }
 
     fn fields(&self, entry: usize) -> &[u8] {
@@ -157,12 +189,10 @@ impl<'a> Cursor<'a> {
         let entry = if is_next { self.next } else { search(memory, path)? };
         self.next = entry + 1;
         let fields = memory.fields(entry);
-        let mut expected = Vec::with_capacity(FIXED);
-        push_identity(&mut expected, now);
-        let rest = fields.strip_prefix(&expected[..])?;
+        let rest = fields.strip_prefix(&identity_bytes(now))?;
         let digest = blake3::Hash::from_bytes(rest[..DIGEST].try_into().ok()?);
         let blob = (rest[DIGEST] == 1).then(|| ObjectId::try_from(&rest[DIGEST + 1..]).ok()).flatten();
-        Some(Remembered { digest, blob })
+        Some(Remembered { digest, blob, entry: u32::try_from(entry).ok()? })
     }
 }
 
@@ -179,43 +209,73 @@ fn search(memory: &Memory, path: &[u8]) -> Option<usize> {
     None
 }
 
-fn push_identity(out: &mut Vec<u8>, identity: &Identity) {
+fn identity_bytes(identity: &Identity) -> [u8; IDENTITY] {
+    let mut bytes = [0; IDENTITY];
+    let mut rest = &mut bytes[..];
+    let mut put = |value: &[u8]| {
+        let (place, after) = std::mem::take(&mut rest).split_at_mut(value.len());
+        place.copy_from_slice(value);
+        rest = after;
+    };
     for value in [identity.device, identity.inode, identity.size] {
-        out.extend_from_slice(&value.to_le_bytes());
+        put(&value.to_le_bytes());
     }
     for time in [identity.mtime, identity.ctime] {
-        out.extend_from_slice(&time.seconds.to_le_bytes());
-        out.extend_from_slice(&time.nanos.to_le_bytes());
+        put(&time.seconds.to_le_bytes());
+        put(&time.nanos.to_le_bytes());
     }
-    out.extend_from_slice(&identity.mode.to_le_bytes());
+    put(&identity.mode.to_le_bytes());
+    bytes
 }
 
-/// Collects what is to be remembered, in path order.
+/// Collects what is to be remembered.
 #[derive(Debug)]
 pub struct Recorder {
     body: Vec<u8>,
     began: SystemTime,
     entries: usize,
-    fresh: usize,
+    is_as_before: bool,
 }
 
 impl Recorder {
     /// For an observation that began then.
     pub fn new(began: SystemTime) -> Self {
-        Self { body: Vec::new(), began, entries: 0, fresh: 0 }
+        Self { body: Vec::new(), began, entries: 0, is_as_before: false }
     }
 
-    /// Adds a file unless it was written a moment ago.
-    pub fn push(&mut self, path: &[u8], reading: &Reading) {
-        let Ok(length) = u16::try_from(path.len()) else { return };
-        if !reading.identity.is_settled(self.began) {
+    /// Takes all files of an observation that knew `before`, in path order; leaves out those written a moment ago.
+    pub fn record<'r>(&mut self, before: &Memory, files: impl Iterator<Item = (&'r [u8], &'r Known)> + Clone) {
+        let began = self.began;
+        // What is remembered was in the past already.
+        let settled = files.filter(|(_, known)| match known {
+            Known::Remembered(_) => true,
+            Known::Read(reading) => reading.identity.is_settled(began),
+        });
+        let mut read = 0;
+        for (_, known) in settled.clone() {
+            self.entries += 1;
+            read += usize::from(matches!(known, Known::Read(_)));
+        }
+        // Most of the time: nothing to write, and nothing to copy for that.
+        self.is_as_before = read == 0 && self.entries == before.len();
+        if self.is_as_before {
             return;
         }
-        self.entries += 1;
-        self.fresh += usize::from(!reading.remembered);
+        self.body.reserve(before.bytes.len() + read * (FIXED + 64));
+        for (path, known) in settled {
+            match known {
+                Known::Remembered(entry) => self.body.extend_from_slice(before.raw(*entry as usize)),
+                Known::Read(reading) => self.push(path, reading),
+            }
+        }
+    }
+
+    fn push(&mut self, path: &[u8], reading: &Reading) {
+        const { assert!(PATH_LIMIT <= u16::MAX as usize) };
+        let length = u16::try_from(path.len()).unwrap_or_default();
         self.body.extend_from_slice(&length.to_le_bytes());
         self.body.extend_from_slice(path);
-        push_identity(&mut self.body, &reading.identity);
+        self.body.extend_from_slice(&identity_bytes(&reading.identity));
         self.body.extend_from_slice(reading.digest.as_bytes());
         self.body.push(u8::from(reading.blob.is_some()));
         let blob = reading.blob.unwrap_or(ObjectId::null(gix::hash::Kind::Sha1));
@@ -223,8 +283,8 @@ impl Recorder {
     }
 
     /// Replaces the file if anything in it would be different. A failure only costs time later.
-    pub fn save(&self, path: &Path, before: &Memory) {
-        if self.fresh == 0 && self.entries == before.len() {
+    pub fn save(&self, path: &Path) {
+        if self.is_as_before {
             return;
         }
         if let Err(error) = self.write(path) {
@@ -263,7 +323,7 @@ mod tests {
             blob: None,
             stat: gix::index::entry::Stat::default(),
             identity,
-            remembered: false,
+            remembered: None,
         }
     }
 
@@ -271,11 +331,13 @@ mod tests {
     fn only_the_very_same_file_is_remembered() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("deep/memory");
-        let mut recorder = Recorder::new(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
-        recorder.push(b"a", &reading(1, 10));
-        recorder.push(b"b", &reading(2, 98));
-        recorder.push(b"c", &reading(3, 97));
-        recorder.save(&path, &Memory::default());
+        let read = |inode, seconds| Known::of(reading(inode, seconds));
+        let record = |before: &Memory, files: &[Known]| {
+            let mut recorder = Recorder::new(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+            recorder.record(before, [&b"a"[..], b"b", b"c"].into_iter().zip(files));
+            recorder
+        };
+        record(&Memory::default(), &[read(1, 10), read(2, 98), read(3, 97)]).save(&path);
         let memory = Memory::load(&path);
         assert_eq!(memory.len(), 2, "the one written a moment ago is left out");
         let mut cursor = Cursor::new(&memory);
@@ -284,6 +346,15 @@ mod tests {
         assert!(cursor.get(b"a", &reading(2, 10).identity).is_none());
         assert!(cursor.get(b"a", &reading(1, 11).identity).is_none());
         assert!(cursor.get(b"b", &reading(2, 98).identity).is_none());
+        assert!(record(&memory, &[Known::Remembered(0), read(2, 98), Known::Remembered(1)]).is_as_before);
+        assert!(!record(&memory, &[Known::Remembered(0), read(2, 98)]).is_as_before, "one is gone");
+        let changed = record(&memory, &[Known::Remembered(0), read(2, 98), read(4, 97)]);
+        assert!(!changed.is_as_before, "one was read");
+        let changed = Memory::of(changed, memory);
+        let mut cursor = Cursor::new(&changed);
+        assert!(cursor.get(b"a", &reading(1, 10).identity).is_some());
+        assert!(cursor.get(b"c", &reading(3, 97).identity).is_none());
+        assert!(cursor.get(b"c", &reading(4, 97).identity).is_some());
         let mut bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             bytes[at] ^= 1;

@@ -40,8 +40,8 @@ impl Module {
 }
 
 /// `path` of a repository inside another, seen from there.
-pub(crate) fn below(outer: Option<&TreePath>, path: &TreePath) -> Result<TreePath, OverlayError> {
-    let Some(outer) = outer else { return Ok(path.clone()) };
+pub(crate) fn below(outer: Option<&TreePath>, path: TreePath) -> Result<TreePath, OverlayError> {
+    let Some(outer) = outer else { return Ok(path) };
     let joined = [outer.as_bytes(), b"/", path.as_bytes()].concat();
     TreePath::parse(&joined).map_err(|source| OverlayError::Path { source })
 }

@@ -42,8 +42,8 @@ pub struct Reading {
     pub stat: gix::index::entry::Stat,
     /// The same, exactly.
     pub identity: Identity,
-    /// It was not read this time.
-    pub remembered: bool,
+    /// Not read this time: number of the entry of the memory that says so.
+    pub remembered: Option<u32>,
 }
 
 /// Whether the git blob name is wanted as well.
@@ -94,7 +94,7 @@ pub fn read(
         {
             let identity = Identity::from_stat(&stat);
             let mtime = before.mtime;
-            let reading = Reading { kind, size, digest, mtime, blob, stat: index_stat, identity, remembered: false };
+            let reading = Reading { kind, size, digest, mtime, blob, stat: index_stat, identity, remembered: None };
             return Ok(Found::Content(reading));
         }
     }
@@ -123,7 +123,7 @@ pub fn recall(
         blob: known.blob,
         stat: index_stat,
         identity,
-        remembered: true,
+        remembered: Some(known.entry),
     })
 }
 

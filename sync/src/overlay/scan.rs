@@ -10,7 +10,7 @@ use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 use rustix::fs::FileType;
 
 use super::git::HeadTree;
-use super::memory::{Cursor, Memory, Recorder};
+use super::memory::{Cursor, Known, Memory, Recorder};
 use super::read::{BlobName, Found, Reading, read, recall};
 use super::{CopyMode, OverlayError};
 use crate::dir::{Dir, Walker, is_absent};
@@ -27,31 +27,36 @@ pub struct Tracked {
     pub deleted: Vec<TreePath>,
     /// Directories where the index has a submodule.
     pub submodules: Vec<TreePath>,
-    /// By position in the index: what the guest's index should say.
+    /// By position in the index, where that says something else: what the guest's index should say.
     pub stats: Vec<(usize, FreshStat)>,
 }
 
 /// What is known about an index entry after reading its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FreshStat {
+    /// The file is what the index says, and its stat data prove it.
+    AsIndexed,
     /// The file is what the index says: these stat data prove it.
-    Clean(Stat),
+    Clean(Box<Stat>),
     /// It may differ: only reading it can tell.
     Unknown,
 }
 
-struct Candidate<'a> {
-    path: &'a [u8],
-    position: usize,
-    expected: Option<Expected>,
-    in_head: bool,
-    head_matches: bool,
-    outside_sparse: bool,
+/// What came of one entry of the index. There are very many, so it is small.
+enum Look {
+    /// Another stage of the path before it, or outside the sparse checkout.
+    Skipped,
+    Deleted(TreePath),
+    Submodule(TreePath),
+    There {
+        entry: Entry,
+        fresh: FreshStat,
+        known: Known,
+    },
 }
 
-#[derive(Clone, Copy)]
-struct Expected {
-    stat: Stat,
+struct Expected<'a> {
+    stat: &'a Stat,
     mode: Mode,
     id: gix::ObjectId,
     racy: bool,
@@ -72,80 +77,92 @@ pub fn tracked(
     mode: CopyMode,
 ) -> Result<Tracked, OverlayError> {
     let (memory, recorder) = remember;
-    let mut tracked = Tracked::default();
-    let mut links = Walker::new(open_root(root)?);
-    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(index.entries().len());
-    let timestamp = index.timestamp();
-    for (position, entry) in index.entries().iter().enumerate() {
-        let path: &[u8] = entry.path(index);
-        if entry.mode.is_submodule() {
-            let path = parse(path)?;
-            if mode == CopyMode::Overlay {
-                return Err(OverlayError::Submodule { path });
-            }
-            if is_directory(&mut links, &path)? {
-                // With a conflict there are several entries.
-                if tracked.submodules.last() != Some(&path) {
-                    tracked.submodules.push(path);
-                }
-                continue;
-            }
-        }
-        let stage_zero = entry.stage() == Stage::Unconflicted;
-        if candidates.last().is_some_and(|last| last.path == path) {
-            continue;
-        }
-        let expected = (stage_zero && !entry.flags.contains(Flags::INTENT_TO_ADD)).then_some(Expected {
-            stat: entry.stat,
-            mode: entry.mode,
-            id: entry.id,
-            racy: entry.stat.is_racy(timestamp, STRICT),
-        });
-        let (in_head, head_matches) = match head {
-            HeadTree::SameAsIndex => (true, true),
-            HeadTree::Absent => (false, false),
-            HeadTree::Other(head) => match head.entry_by_path(path.as_bstr()) {
-                Some(other) => (true, other.id == entry.id && other.mode == entry.mode),
-                None => (false, false),
-            },
-        };
-        candidates.push(Candidate {
-            path,
-            position,
-            expected,
-            in_head,
-            head_matches,
-            outside_sparse: entry.flags.contains(Flags::SKIP_WORKTREE),
-        });
+    let entries = index.entries();
+    if mode == CopyMode::Overlay
+        && let Some(module) = entries.iter().find(|entry| entry.mode.is_submodule())
+    {
+        return Err(OverlayError::Submodule { path: parse(module.path(index))? });
     }
-    let readings = in_parallel((root, memory), &candidates, |reader, candidate| {
-        let path = parse(candidate.path)?;
-        let found = reader.read(&path, |stat| match &candidate.expected {
+    let timestamp = index.timestamp();
+    let start = || Reader::new(root, memory);
+    let looks = parallel::map_parts(entries, start, |reader, position, indexed| {
+        let name: &[u8] = indexed.path(index);
+        if indexed.mode.is_submodule() {
+            let path = parse(name)?;
+            if is_directory(&mut reader.walker, &path)? {
+                return Ok(Look::Submodule(path));
+            }
+        }
+        if position > 0 && &**entries[position - 1].path(index) == name {
+            return Ok(Look::Skipped);
+        }
+        let is_file = indexed.stage() == Stage::Unconflicted && !indexed.flags.contains(Flags::INTENT_TO_ADD);
+        let expected = is_file.then(|| Expected {
+            stat: &indexed.stat,
+            mode: indexed.mode,
+            id: indexed.id,
+            racy: indexed.stat.is_racy(timestamp, STRICT),
+        });
+        let path = parse(name)?;
+        let found = reader.read(&path, |stat| match &expected {
             Some(expected) if expected.racy || !expected.stat.matches(stat, STRICT) => BlobName::Raw,
             _ => BlobName::Skip,
         });
-        Ok((path, found?))
+        let reading = match found? {
+            Found::Content(reading) => reading,
+            Found::Absent if indexed.flags.contains(Flags::SKIP_WORKTREE) => return Ok(Look::Skipped),
+            Found::Absent => return Ok(Look::Deleted(path)),
+        };
+        let fresh = judge(expected.as_ref(), &reading);
+        let reason = match in_head(head, name, indexed) {
+            InHead::Absent => Reason::Added,
+            InHead::Same if fresh != FreshStat::Unknown => Reason::Tracked,
+            _ => Reason::Modified,
+        };
+        Ok(Look::There { entry: entry(path, &reading, reason), fresh, known: Known::of(reading) })
     })?;
-    tracked.entries.reserve(readings.len());
-    tracked.stats.reserve(readings.len());
-    for (candidate, (path, found)) in candidates.into_iter().zip(readings) {
-        match found {
-            Found::Absent if candidate.outside_sparse => {}
-            Found::Absent => tracked.deleted.push(path),
-            Found::Content(reading) => {
-                let fresh = judge(candidate.expected.as_ref(), &reading);
-                let reason = match fresh {
-                    _ if !candidate.in_head => Reason::Added,
-                    FreshStat::Clean(_) if candidate.head_matches => Reason::Tracked,
-                    _ => Reason::Modified,
-                };
-                tracked.stats.push((candidate.position, fresh));
-                recorder.push(candidate.path, &reading);
-                tracked.entries.push(entry(path, &reading, reason));
+    let there = looks.iter().flatten().filter_map(|look| match look {
+        Look::There { entry, known, .. } => Some((entry.path.as_bytes(), known)),
+        _ => None,
+    });
+    recorder.record(memory, there);
+    let mut tracked = Tracked::default();
+    tracked.entries.reserve(entries.len());
+    for (position, look) in looks.into_iter().flatten().enumerate() {
+        match look {
+            Look::Skipped => {}
+            Look::Deleted(path) => tracked.deleted.push(path),
+            // With a conflict there are several entries.
+            Look::Submodule(path) if tracked.submodules.last() == Some(&path) => {}
+            Look::Submodule(path) => tracked.submodules.push(path),
+            Look::There { entry, fresh, .. } => {
+                tracked.entries.push(entry);
+                if fresh != FreshStat::AsIndexed {
+                    tracked.stats.push((position, fresh));
+                }
             }
         }
     }
     Ok(tracked)
+}
+
+enum InHead {
+    Absent,
+    Same,
+    Different,
+}
+
+fn in_head(head: &HeadTree, path: &[u8], indexed: &gix::index::Entry) -> InHead {
+    let found = match head {
+        HeadTree::SameAsIndex => return InHead::Same,
+        HeadTree::Absent => None,
+        HeadTree::Other(head) => head.entry_by_path(path.as_bstr()),
+    };
+    match found {
+        None => InHead::Absent,
+        Some(other) if other.id == indexed.id && other.mode == indexed.mode => InHead::Same,
+        Some(_) => InHead::Different,
+    }
 }
 
 /// Reads files found by walking; those gone meanwhile are left out.
@@ -153,8 +170,7 @@ pub fn tracked(
 /// # Errors
 /// The first [`OverlayError`] in path order.
 pub fn untracked(root: &Path, paths: Vec<TreePath>) -> Result<Vec<Entry>, OverlayError> {
-    let memory = Memory::default();
-    let readings = in_parallel((root, &memory), &paths, |reader, path| reader.read(path, |_| BlobName::Skip))?;
+    let readings = read_all(root, &paths)?;
     let found = paths.into_iter().zip(readings).filter_map(|(path, found)| match found {
         Found::Content(reading) => Some(entry(path, &reading, Reason::Untracked)),
         Found::Absent => None,
@@ -167,13 +183,17 @@ pub fn untracked(root: &Path, paths: Vec<TreePath>) -> Result<Vec<Entry>, Overla
 /// # Errors
 /// The first [`OverlayError`] in path order.
 pub fn look(root: &Path, paths: &[TreePath]) -> Result<Vec<Option<Entry>>, OverlayError> {
-    let memory = Memory::default();
-    let readings = in_parallel((root, &memory), paths, |reader, path| reader.read(path, |_| BlobName::Skip))?;
+    let readings = read_all(root, paths)?;
     let found = paths.iter().zip(readings).map(|(path, found)| match found {
         Found::Content(reading) => Some(entry(path.clone(), &reading, Reason::Modified)),
         Found::Absent => None,
     });
     Ok(found.collect())
+}
+
+fn read_all(root: &Path, paths: &[TreePath]) -> Result<Vec<Found>, OverlayError> {
+    let memory = Memory::default();
+    parallel::map(paths, || Reader::new(root, &memory), |reader, path| reader.read(path, |_| BlobName::Skip))
 }
 
 fn is_directory(walker: &mut Walker, path: &TreePath) -> Result<bool, OverlayError> {
@@ -198,7 +218,7 @@ fn entry(path: TreePath, reading: &Reading, reason: Reason) -> Entry {
     Entry { path, kind: reading.kind, size: reading.size, digest: reading.digest, reason, mtime: reading.mtime }
 }
 
-fn judge(expected: Option<&Expected>, reading: &Reading) -> FreshStat {
+fn judge(expected: Option<&Expected<'_>>, reading: &Reading) -> FreshStat {
     let Some(expected) = expected else { return FreshStat::Unknown };
     let mode = match reading.kind {
         EntryKind::File => Mode::FILE,
@@ -207,8 +227,8 @@ fn judge(expected: Option<&Expected>, reading: &Reading) -> FreshStat {
     };
     match reading.blob {
         // The stat data are the index's own and not racy: git would not look any further.
-        None if mode == expected.mode => FreshStat::Clean(expected.stat),
-        Some(blob) if blob == expected.id && mode == expected.mode => FreshStat::Clean(reading.stat),
+        None if mode == expected.mode => FreshStat::AsIndexed,
+        Some(blob) if blob == expected.id && mode == expected.mode => FreshStat::Clean(Box::new(reading.stat)),
         _ => FreshStat::Unknown,
     }
 }
@@ -219,7 +239,11 @@ struct Reader<'a> {
     cursor: Cursor<'a>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(root: &Path, memory: &'a Memory) -> Result<Self, OverlayError> {
+        Ok(Self { walker: Walker::new(open_root(root)?), cursor: Cursor::new(memory) })
+    }
+
     fn read(&mut self, path: &TreePath, blob: impl Fn(&Stat) -> BlobName) -> Result<Found, OverlayError> {
         let io = |action| move |source| OverlayError::Io { action, path: path.as_bytes().to_vec(), source };
         let (dir, name) = match self.walker.parent(path) {
@@ -233,14 +257,4 @@ impl Reader<'_> {
             None => read(dir, name, path, blob),
         }
     }
-}
-
-/// Runs `work` over neighbouring items on each core; results come back in order.
-fn in_parallel<T: Sync, R: Send>(
-    (root, memory): (&Path, &Memory),
-    items: &[T],
-    work: impl Fn(&mut Reader<'_>, &T) -> Result<R, OverlayError> + Sync,
-) -> Result<Vec<R>, OverlayError> {
-    let start = || Ok(Reader { walker: Walker::new(open_root(root)?), cursor: Cursor::new(memory) });
-    parallel::map(items, start, work)
 }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use gix::index::entry::Mode;
+use gix::index::{Entry, State};
 use gix::worktree::stack::state::ignore;
 use rustix::fs::FileType;
 
@@ -29,8 +30,7 @@ pub struct Walked {
 struct Walk<'a> {
     excludes: gix::AttributeStack<'a>,
     git_dir: &'a Path,
-    tracked: HashSet<&'a [u8]>,
-    tracked_dirs: HashSet<&'a [u8]>,
+    index: &'a State,
     /// What is in them is theirs.
     submodules: HashSet<&'a [u8]>,
     found: Walked,
@@ -40,54 +40,52 @@ struct Walk<'a> {
 ///
 /// # Errors
 /// [`OverlayError`].
-pub fn walk(repository: &gix::Repository, root: &Path, index: &gix::index::State) -> Result<Walked, OverlayError> {
+pub fn walk(repository: &gix::Repository, root: &Path, index: &State) -> Result<Walked, OverlayError> {
     let excludes = repository
         .excludes(index, None, ignore::Source::WorktreeThenIdMappingIfNotSkipped)
         .map_err(|source| git_error(repository.git_dir(), source))?;
-    let mut tracked = HashSet::with_capacity(index.entries().len());
-    let mut tracked_dirs = HashSet::new();
-    let mut submodules = HashSet::new();
-    for entry in index.entries() {
-        let path: &[u8] = entry.path(index);
-        tracked.insert(path);
-        if entry.mode == Mode::COMMIT {
-            submodules.insert(path);
-        }
-        let mut rest = path;
-        while let Some(slash) = rest.iter().rposition(|&byte| byte == b'/') {
-            rest = &rest[..slash];
-            if !tracked_dirs.insert(rest) {
-                break;
-            }
-        }
-    }
+    let entries = index.entries();
+    let submodules =
+        entries.iter().filter(|entry| entry.mode == Mode::COMMIT).map(|entry| &**entry.path(index)).collect();
     let git_dir = repository.git_dir();
-    let mut walk = Walk { excludes, git_dir, tracked, tracked_dirs, submodules, found: Walked::default() };
+    let mut walk = Walk { excludes, git_dir, index, submodules, found: Walked::default() };
     let dir = Dir::open_root(root).map_err(|source| io_error(b".", source))?;
-    walk.directory(&dir, &mut Vec::new())?;
+    walk.directory(&dir, &mut Vec::new(), entries)?;
     walk.found.files.sort();
     walk.found.nested.sort();
     Ok(walk.found)
 }
 
-impl Walk<'_> {
-    /// `path` is the directory's own path and is left as it was.
-    fn directory(&mut self, dir: &Dir, path: &mut Vec<u8>) -> Result<(), OverlayError> {
+impl<'a> Walk<'a> {
+    /// `path` is the directory's own path and is left as it was; `tracked` is what the index has below it.
+    fn directory(&mut self, dir: &Dir, path: &mut Vec<u8>, mut tracked: &'a [Entry]) -> Result<(), OverlayError> {
         let mut names = dir.names().map_err(|source| io_error(path, source))?;
-        // In order, so that the ignore files of one directory are read once.
-        names.sort_by(|one, other| one.0.cmp(&other.0));
+        // In the index's order: one pass over both tells what is tracked. The ignore files of one directory are read once.
+        names.iter_mut().filter(|(_, kind)| *kind == FileType::Directory).for_each(|(name, _)| name.push(b'/'));
+        names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let length = path.len();
         for (name, kind) in names {
-            if name == b".git" {
+            if matches!(&name[..], b".git" | b".git/") {
                 continue;
             }
-            let length = path.len();
             if length > 0 {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
+            let before = tracked.iter().take_while(|entry| self.path(entry) < &path[..]).count();
+            tracked = &tracked[before..];
             let outcome = match kind {
-                FileType::Directory => self.subdirectory(dir, &name, path),
-                FileType::RegularFile | FileType::Symlink => self.file(path),
+                FileType::Directory => {
+                    let below = tracked.partition_point(|entry| self.path(entry).starts_with(path));
+                    let (below, rest) = tracked.split_at(below);
+                    tracked = rest;
+                    path.pop();
+                    self.subdirectory(dir, &name[..name.len() - 1], path, below)
+                }
+                FileType::RegularFile | FileType::Symlink => {
+                    let is_tracked = tracked.first().is_some_and(|entry| self.path(entry) == path);
+                    if is_tracked { Ok(()) } else { self.file(path) }
+                }
                 // Like git: what it cannot track it does not mention.
                 _ => Ok(()),
             };
@@ -97,12 +95,17 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn subdirectory(&mut self, parent: &Dir, name: &[u8], path: &mut Vec<u8>) -> Result<(), OverlayError> {
+    fn subdirectory(
+        &mut self,
+        parent: &Dir,
+        name: &[u8],
+        path: &mut Vec<u8>,
+        tracked: &'a [Entry],
+    ) -> Result<(), OverlayError> {
         if self.submodules.contains(&path[..]) {
             return Ok(());
         }
-        let has_tracked = self.tracked_dirs.contains(&path[..]);
-        if !has_tracked && self.is_excluded(path, Mode::DIR)? {
+        if tracked.is_empty() && self.is_excluded(path, Mode::DIR)? {
             return Ok(());
         }
         let dir = match parent.open_dir(name) {
@@ -110,19 +113,23 @@ impl Walk<'_> {
             Err(error) if is_absent(&error) => return Ok(()),
             Err(source) => return Err(io_error(path, source)),
         };
-        if !has_tracked && is_repository(&dir) {
+        if tracked.is_empty() && is_repository(&dir) {
             self.found.nested.push(parse(path)?);
             return Ok(());
         }
         self.found.directories.push(parse(path)?);
-        self.directory(&dir, path)
+        self.directory(&dir, path, tracked)
     }
 
     fn file(&mut self, path: &[u8]) -> Result<(), OverlayError> {
-        if !self.tracked.contains(path) && !self.is_excluded(path, Mode::FILE)? {
+        if !self.is_excluded(path, Mode::FILE)? {
             self.found.files.push(parse(path)?);
         }
         Ok(())
+    }
+
+    fn path(&self, entry: &'a Entry) -> &'a [u8] {
+        entry.path(self.index)
     }
 
     fn is_excluded(&mut self, path: &[u8], mode: Mode) -> Result<bool, OverlayError> {

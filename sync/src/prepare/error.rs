@@ -1,6 +1,7 @@
 //! Why a prepare failed, as the host tells it.
 
 use std::io;
+use std::sync::Arc;
 
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::frame::InvalidFrame;
@@ -76,6 +77,12 @@ pub enum PrepareError {
         /// Why not.
         source: PackError,
     },
+    /// The guest's index cannot be made.
+    #[error("cannot make the guest's git index")]
+    Index {
+        /// Why not.
+        source: Arc<OverlayError>,
+    },
     /// No place for the pack.
     #[error("cannot keep the git objects in a temporary file")]
     Temporary {
@@ -112,6 +119,7 @@ impl Classified for PrepareError {
             Self::Session { source } => source.kind(),
             Self::Content { source } => source.kind(),
             Self::Pack { source } => source.kind(),
+            Self::Index { source } => source.kind(),
             Self::ReceiverGone { .. } | Self::Noise { .. } => Kind::Failed,
             Self::Invalid { .. } | Self::Unexpected { .. } | Self::DigestMismatch { .. } => Kind::Internal,
             Self::Version { .. } => Kind::Conflict,
@@ -136,6 +144,7 @@ impl Classified for PrepareError {
             Self::Session { source } => source.hints(),
             Self::Content { source } => source.hints(),
             Self::Pack { source } => source.hints(),
+            Self::Index { source } => source.hints(),
             Self::ReceiverGone { .. } => vec!["See what the guest says with `banger vm logs`.".into()],
             Self::Version { .. } => {
                 vec!["The VM was made by another version of banger; make it anew with `banger vm create`.".into()]

@@ -43,24 +43,30 @@ pub struct Metadata {
 
 impl Metadata {
     /// Compares what the guest should have with what it was told to have, without submodules.
-    pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`PrepareError::Index`].
+    pub fn plan(git: &GuestGit, welcome: &Welcome, guest_path: &str) -> Result<Self, PrepareError> {
         let git_dir = format!("{}/.git", guest_path.trim_end_matches('/'));
-        let own = Part::plan(git, welcome, (&git_dir, &[]), TIPS);
-        Self { own, modules: Vec::new(), tell_modules: false }
+        let own = Part::plan(git, welcome, (&git_dir, &[]), TIPS)?;
+        Ok(Self { own, modules: Vec::new(), tell_modules: false })
     }
 
     /// The same for everything that was observed.
-    pub fn plan_all(overlay: &Overlay, welcome: &Welcome, guest_path: &str) -> Self {
-        let mut metadata = Self::plan(&overlay.git, welcome, guest_path);
+    ///
+    /// # Errors
+    /// [`PrepareError::Index`].
+    pub fn plan_all(overlay: &Overlay, welcome: &Welcome, guest_path: &str) -> Result<Self, PrepareError> {
+        let mut metadata = Self::plan(&overlay.git, welcome, guest_path)?;
         // The receiver takes no git files at all then.
         if welcome.git_moved {
-            return metadata;
+            return Ok(metadata);
         }
         metadata.tell_modules = !overlay.modules.is_empty() || !welcome.modules.is_empty();
         let tips = (TIPS / overlay.modules.len().max(1)).max(1);
         let modules = overlay.modules.iter().map(|module| plan_module(module, welcome, guest_path, tips));
-        metadata.modules = modules.collect();
-        metadata
+        metadata.modules = modules.collect::<Result<_, _>>()?;
+        Ok(metadata)
     }
 
     fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -116,9 +122,9 @@ impl Metadata {
 
 type Planned = (Vec<Vec<u8>>, Option<(Part, gix::ThreadSafeRepository)>);
 
-fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str, tips: usize) -> Planned {
+fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str, tips: usize) -> Result<Planned, PrepareError> {
     let parts: Vec<Vec<u8>> = module.parts.iter().map(|part| part.as_bytes().to_vec()).collect();
-    let Some((git, repository)) = &module.git else { return (parts, None) };
+    let Some((git, repository)) = &module.git else { return Ok((parts, None)) };
     let known = welcome.modules.iter().find(|known| known.parts == parts).and_then(|known| known.welcome.clone());
     let place = git_dir(&parts);
     // From its git directory to its working tree.
@@ -129,8 +135,8 @@ fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str, tips: usize
     push_value(&mut config, "worktree", work_tree.as_bstr());
     let place = String::from_utf8_lossy(&place).into_owned();
     let place = format!("{}/{place}", guest_path.trim_end_matches('/'));
-    let part = Part::plan(git, &known.unwrap_or_default(), (&place, &config), tips);
-    (parts, Some((part, repository.clone())))
+    let part = Part::plan(git, &known.unwrap_or_default(), (&place, &config), tips)?;
+    Ok((parts, Some((part, repository.clone()))))
 }
 
 /// What is to be sent for one repository.
@@ -145,7 +151,12 @@ struct Part {
 
 impl Part {
     /// `git_dir`: its place in the guest; `config`: what its configuration needs besides.
-    fn plan(git: &GuestGit, welcome: &Welcome, (git_dir, config): (&str, &[u8]), tips: usize) -> Self {
+    fn plan(
+        git: &GuestGit,
+        welcome: &Welcome,
+        (git_dir, config): (&str, &[u8]),
+        tips: usize,
+    ) -> Result<Self, PrepareError> {
         let ids = |list: &[Vec<u8>]| list.iter().filter_map(|bytes| ObjectId::try_from(&bytes[..]).ok()).collect();
         let history = git.history.as_ref().map(|history| history.tips.clone()).unwrap_or_default();
         let has_set = welcome.object_sets.iter().any(|set| *set == git.object_set);
@@ -163,7 +174,7 @@ impl Part {
             known_history: if history.is_empty() { Vec::new() } else { ids(&welcome.tips) },
             history: history.clone(),
         });
-        let mut pieces = pieces(git, git_dir, config);
+        let mut pieces = pieces(git, git_dir, config)?;
         pieces.retain(|piece| {
             let digest = blake3::hash(&piece.bytes);
             !welcome.git_moved
@@ -171,7 +182,7 @@ impl Part {
                     known.role() == piece.role && known.name == piece.name && known.digest == digest.as_bytes()
                 })
         });
-        Self {
+        Ok(Self {
             pieces,
             pack,
             commit: git.commit.map(|id| id.as_slice().to_vec()).unwrap_or_default(),
@@ -185,7 +196,7 @@ impl Part {
                 .map(|id| id.as_slice().to_vec())
                 .collect(),
             moved: welcome.git_moved,
-        }
+        })
     }
 
     fn send(&self, repository: &gix::Repository, to: &To<'_>) -> Result<(), PrepareError> {
@@ -239,7 +250,7 @@ struct To<'a> {
 }
 
 /// In the order they are to become visible.
-fn pieces(git: &GuestGit, git_dir: &str, more_config: &[u8]) -> Vec<Piece> {
+fn pieces(git: &GuestGit, git_dir: &str, more_config: &[u8]) -> Result<Vec<Piece>, PrepareError> {
     let piece =
         |role, bytes: &[u8]| Piece { role, name: String::new(), bytes: bytes.to_vec(), mtime: Mtime::default() };
     let mut pieces = Vec::new();
@@ -272,10 +283,11 @@ fn pieces(git: &GuestGit, git_dir: &str, more_config: &[u8]) -> Vec<Piece> {
         pieces.push(Piece { name: name.clone(), ..piece(GitRole::Branch, format!("{commit}\n").as_bytes()) });
     }
     if let Some(index) = &git.index {
+        let index = index.finish().map_err(|source| PrepareError::Index { source })?;
         pieces.push(Piece { mtime: index.mtime, ..piece(GitRole::Index, &index.bytes) });
     }
     pieces.push(piece(GitRole::Head, git.head.render().as_bytes()));
-    pieces
+    Ok(pieces)
 }
 
 /// Sends the pack as it is made; nothing of it is kept here.

@@ -242,7 +242,7 @@ fn send_changes(
     send: &mut impl FnMut(Reply) -> Result<(), ReceiverError>,
 ) -> Result<(), ReceiverError> {
     let failed = |source| ReceiverError::Export { action: "read the changed files of", source };
-    let mut walker = Walker::new(home.root.try_clone().map_err(failed)?);
+    let mut walker = home.walker()?;
     let mut fields = raw.split(|byte| *byte == 0);
     while let (Some(about), Some(path)) = (fields.next(), fields.next()) {
         let about = String::from_utf8_lossy(about);

@@ -260,10 +260,13 @@ impl Session {
     async fn tree(&mut self, seen: &Seen) -> Result<(), Trouble> {
         self.check_emptied(seen.overlay.manifest.entries.len())?;
         let changes = self.mirror.difference(&seen.overlay.manifest);
-        let git = (seen.side == GitSide::Read).then(|| {
-            let metadata = Metadata::plan(&seen.overlay.git, &self.welcome, &self.options.guest_path);
-            (metadata, seen.overlay.repository.clone())
-        });
+        let git = match seen.side {
+            GitSide::Read => {
+                let metadata = Metadata::plan(&seen.overlay.git, &self.welcome, &self.options.guest_path);
+                Some((metadata.map_err(Trouble::Link)?, seen.overlay.repository.clone()))
+            }
+            GitSide::Unmoved => None,
+        };
         let git = git.filter(|(metadata, _)| !metadata.is_empty() && !self.welcome.git_moved);
         let with_git = git.is_some();
         if !changes.is_empty() || with_git {
