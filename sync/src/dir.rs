@@ -214,11 +214,7 @@ impl Dir {
     /// Sets the modification time of a file or of a link itself.
     pub fn set_mtime(&self, name: &[u8], mtime: Mtime) -> io::Result<()> {
         checked(name)?;
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) },
-        };
-        Ok(rustix::fs::utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::utimensat(&self.0, name, &only_mtime(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Everything in it except `.` and `..`, in no order. Not for two threads at once with the same handle or copies of it.
@@ -253,6 +249,18 @@ impl From<OwnedFd> for Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// [`Dir::set_mtime`] of a file that is open.
+pub fn set_file_mtime(file: &File, mtime: Mtime) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &only_mtime(mtime))?)
+}
+
+fn only_mtime(mtime: Mtime) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) },
     }
 }
 

@@ -159,7 +159,7 @@ pub async fn deliver(
     let mut bytes_sent = 0;
     for (_, item) in files.items.iter().enumerate().filter(|(index, _)| is_needed(*index)) {
         for chunk in item.content.chunks(CHUNK) {
-            link.send(&Request::Chunk(Chunk { data: chunk.to_vec() })).await?;
+            link.send(&Request::Chunk(Chunk { data: chunk.to_vec().into() })).await?;
         }
         bytes_sent += item.content.len() as u64;
     }

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use banger_proto::frame::{InvalidFrame, encode_frame};
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// Longest frame in bytes.
 pub const FRAME_LIMIT: usize = 4 << 20;
@@ -51,13 +52,12 @@ pub enum FrameError {
 #[derive(Debug)]
 pub struct FrameReader<R> {
     input: io::BufReader<R>,
-    buffer: Vec<u8>,
 }
 
 impl<R: Read> FrameReader<R> {
     /// From a blocking stream.
     pub fn new(input: R) -> Self {
-        Self { input: io::BufReader::with_capacity(CHUNK, input), buffer: Vec::new() }
+        Self { input: io::BufReader::with_capacity(CHUNK, input) }
     }
 
     /// The next message; `None` at the end of the stream.
@@ -66,9 +66,13 @@ impl<R: Read> FrameReader<R> {
     /// [`FrameError`]; the stream cannot be used after it.
     pub fn receive<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(length) = self.length()? else { return Ok(None) };
-        self.buffer.resize(length, 0);
-        self.input.read_exact(&mut self.buffer).map_err(read_error)?;
-        let source = match M::decode(&self.buffer[..]) {
+        let mut frame = Vec::with_capacity(length);
+        self.input.by_ref().take(length as u64).read_to_end(&mut frame).map_err(read_error)?;
+        if frame.len() < length {
+            return Err(FrameError::Truncated);
+        }
+        // Content in the message is a part of the frame, not a copy.
+        let source = match M::decode(Bytes::from(frame)) {
             Ok(message) => return Ok(Some(message)),
             Err(source) => source,
         };
@@ -155,7 +159,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut writer = FrameWriter::new(&mut bytes);
         for size in [0, 1, 127, 128, 70_000] {
-            writer.send(&Chunk { data: vec![7; size] }).unwrap();
+            writer.send(&Chunk { data: vec![7; size].into() }).unwrap();
         }
         let mut reader = FrameReader::new(&bytes[..]);
         for size in [0, 1, 127, 128, 70_000] {
@@ -187,7 +191,7 @@ mod tests {
 
         #[test]
         fn both_readers_agree(sizes in prop::collection::vec(0_usize..2000, 0..8)) {
-            let bytes: Vec<u8> = sizes.iter().flat_map(|&size| frame(&Chunk { data: vec![1; size] })).collect();
+            let bytes: Vec<u8> = sizes.iter().flat_map(|&size| frame(&Chunk { data: vec![1; size].into() })).collect();
             let mut reader = FrameReader::new(&bytes[..]);
             let mut seen = Vec::new();
             while let Some(chunk) = reader.receive::<Chunk>().unwrap() {

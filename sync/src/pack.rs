@@ -11,18 +11,26 @@ mod source;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
 
 use banger_proto::failure::{Classified, Kind};
 use gix::ObjectId;
 use gix::objs::Kind as ObjectKind;
 use gix_pack::data::entry::Header;
 use gix_pack::data::{Version, header};
+use sha1::{Digest as _, Sha1};
 
 use idx::{Indexed, render_index};
 use source::{Location, Packs};
 
 /// Fast: a guest's pack is read a few times and thrown away.
 const COMPRESSION: u32 = 1;
+
+/// How much is hashed and handed over at once.
+const BLOCK: usize = 256 << 10;
+/// How many blocks may wait for that.
+const BLOCKS_AHEAD: usize = 4;
 
 /// What goes into a pack.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +110,7 @@ impl Classified for PackError {
 pub fn write_pack(
     repository: &gix::Repository,
     plan: &PackPlan,
-    out: impl Write,
+    out: impl Write + Send,
 ) -> Result<Option<WrittenPack>, PackError> {
     let mut repository = repository.clone();
     // The guest gets objects as they are, not what `git replace` shows in their place.
@@ -114,6 +122,39 @@ pub fn write_pack(
     }
     let number =
         u32::try_from(wanted.len()).map_err(|_| PackError::Write { source: io::Error::other("too many objects") })?;
+    let (blocks, taken) = mpsc::sync_channel(BLOCKS_AHEAD);
+    thread::scope(|scope| {
+        let hashing = scope.spawn(|| hash_and_pass_on(taken, out));
+        // When nobody takes blocks any more, the thread knows why.
+        let written = PackWriter::start(blocks, number).and_then(|writer| write_objects(repository, wanted, writer));
+        let hashed = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let checksum = hashed.map_err(|source| PackError::Write { source })?;
+        let entries = written?;
+        let objects = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let index = render_index(entries, &checksum).map_err(|source| PackError::Write { source })?;
+        Ok(Some(WrittenPack { objects, index, checksum }))
+    })
+}
+
+/// The second half of writing a pack, on a thread of its own: the checksum takes as long as all the rest.
+fn hash_and_pass_on(blocks: mpsc::Receiver<Vec<u8>>, mut out: impl Write) -> io::Result<ObjectId> {
+    // Against accidents, so without the search for forged content that object names need and that takes twice as long.
+    let mut hasher = Sha1::new();
+    for block in blocks {
+        hasher.update(&block);
+        out.write_all(&block)?;
+    }
+    let checksum = ObjectId::from_bytes_or_panic(&hasher.finalize());
+    out.write_all(checksum.as_slice()).and_then(|()| out.flush())?;
+    Ok(checksum)
+}
+
+/// Returns what was written.
+fn write_objects(
+    repository: &gix::Repository,
+    wanted: Vec<ObjectId>,
+    mut writer: PackWriter,
+) -> Result<Vec<Indexed>, PackError> {
     let mut packs = Packs::open(repository);
     let mut packed: Vec<(Location, ObjectId)> = Vec::with_capacity(wanted.len());
     let mut loose: Vec<ObjectId> = Vec::new();
@@ -125,7 +166,6 @@ pub fn write_pack(
     }
     // As they lie: reads go forward, and a delta comes after its base.
     packed.sort_unstable();
-    let mut writer = PackWriter::start(out, number, repository.object_hash())?;
     let mut copied: HashMap<(usize, u64), u64> = HashMap::with_capacity(packed.len());
     for (location, id) in packed {
         copied.insert((location.pack, location.start), writer.written);
@@ -150,7 +190,7 @@ pub fn write_pack(
     for id in loose {
         writer.whole(repository, id)?;
     }
-    writer.finish().map(Some)
+    writer.finish()
 }
 
 /// Every object of the plan, without what the receiver has.
@@ -221,18 +261,18 @@ fn find(repository: &gix::Repository, id: ObjectId) -> Result<gix::Object<'_>, P
     }
 }
 
-struct PackWriter<W> {
-    out: W,
-    hasher: gix::hash::Hasher,
-    kind: gix::hash::Kind,
+/// Collects what is written into blocks.
+struct PackWriter {
+    blocks: mpsc::SyncSender<Vec<u8>>,
+    block: Vec<u8>,
     written: u64,
     entries: Vec<Indexed>,
 }
 
-impl<W: Write> PackWriter<W> {
-    fn start(out: W, number: u32, kind: gix::hash::Kind) -> Result<Self, PackError> {
+impl PackWriter {
+    fn start(blocks: mpsc::SyncSender<Vec<u8>>, number: u32) -> Result<Self, PackError> {
         let entries = Vec::with_capacity(number as usize);
-        let mut writer = Self { out, hasher: gix::hash::hasher(kind), kind, written: 0, entries };
+        let mut writer = Self { blocks, block: Vec::with_capacity(BLOCK), written: 0, entries };
         writer.write(&header::encode(Version::V2, number))?;
         Ok(writer)
     }
@@ -264,18 +304,23 @@ impl<W: Write> PackWriter<W> {
         self.push(id, header, object.data.len() as u64, &data)
     }
 
-    fn finish(mut self) -> Result<WrittenPack, PackError> {
-        let failed = |error: io::Error| PackError::Write { source: error };
-        let checksum = self.hasher.try_finalize().map_err(|error| failed(io::Error::other(error.to_string())))?;
-        self.out.write_all(checksum.as_slice()).and_then(|()| self.out.flush()).map_err(failed)?;
-        let objects = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let index = render_index(self.entries, &checksum, self.kind).map_err(failed)?;
-        Ok(WrittenPack { checksum, objects, index })
+    fn finish(mut self) -> Result<Vec<Indexed>, PackError> {
+        self.hand_over()?;
+        Ok(self.entries)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PackError> {
-        self.hasher.update(bytes);
         self.written += bytes.len() as u64;
-        self.out.write_all(bytes).map_err(|source| PackError::Write { source })
+        if self.block.len() + bytes.len() > BLOCK {
+            self.hand_over()?;
+        }
+        self.block.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), PackError> {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
+        let gone = |_| PackError::Write { source: io::ErrorKind::BrokenPipe.into() };
+        self.blocks.send(block).map_err(gone)
     }
 }

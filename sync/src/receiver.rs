@@ -121,9 +121,10 @@ fn prepare<R: Read, W: Write>(
     reply(writer, Reply::Welcome(welcome(home, git_moved)?))?;
     let manifest = receive_manifest(reader)?;
     let plan = Plan::make(home, manifest)?;
+    // The host reads on meanwhile.
+    reply(writer, Reply::Need(Need { bitmap: plan.needed() }))?;
     home.save_pending(&plan)?;
     let mut applier = Applier::start(home, plan, Sending::Needed)?;
-    reply(writer, Reply::Need(Need { bitmap: applier.needed() }))?;
     let mut installer = GitInstaller::new(home)?;
     let finish = content((reader, writer), &mut applier, &mut installer, git_moved.then_some(Refused))?;
     let applied = applier.finish()?;

@@ -55,23 +55,24 @@ pub enum BlobName {
     Raw,
 }
 
-/// Reads the entry `name` of `dir`. `path` is for messages.
+/// Reads the entry `name` of `dir` that a look a moment ago showed as `seen`. `path` is for messages.
 ///
 /// # Errors
 /// [`OverlayError`].
 pub fn read(
-    dir: &Dir,
-    name: &[u8],
+    (dir, name, seen): (&Dir, &[u8], rustix::fs::Stat),
     path: &TreePath,
     blob: impl Fn(&gix::index::entry::Stat) -> BlobName,
 ) -> Result<Found, OverlayError> {
     let io = |action| move |source| OverlayError::Io { action, path: path.as_bytes().to_vec(), source };
+    let mut seen = Some(seen);
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             // Whoever writes gets a little time to finish.
             std::thread::sleep(Duration::from_millis(10 << attempt));
+            seen = dir.stat(name).map_err(io("look at"))?;
         }
-        let Some(stat) = dir.stat(name).map_err(io("look at"))? else { return Ok(Found::Absent) };
+        let Some(stat) = seen else { return Ok(Found::Absent) };
         let before = Stamp::from_stat(&stat);
         let index_stat = index_stat(&stat);
         let wanted = blob(&index_stat);
@@ -129,14 +130,15 @@ pub fn recall(
 
 type Hashed = (u64, blake3::Hash, Option<ObjectId>);
 
-/// `None` if the length is not the announced one.
+/// `None` if it is shorter than announced. What was added meanwhile shows in the look afterwards.
 fn read_file(mut file: &File, size: u64, wanted: BlobName) -> io::Result<Option<Hashed>> {
     let mut digest = blake3::Hasher::new();
     let mut blob = (wanted == BlobName::Raw).then(|| blob_hasher(size));
-    let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER).saturating_add(1))];
+    let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
     let mut total = 0;
-    loop {
-        let count = match file.read(&mut buffer) {
+    while total < size {
+        let wanted = buffer.len().min(usize::try_from(size - total).unwrap_or(BUFFER));
+        let count = match file.read(&mut buffer[..wanted]) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -147,9 +149,6 @@ fn read_file(mut file: &File, size: u64, wanted: BlobName) -> io::Result<Option<
             blob.update(&buffer[..count]);
         }
         total += count as u64;
-        if total > size {
-            return Ok(None);
-        }
     }
     let blob = blob.and_then(|hasher| hasher.try_finalize().ok());
     Ok((total == size).then(|| (total, digest.finalize(), blob)))

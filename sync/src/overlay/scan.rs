@@ -254,7 +254,7 @@ impl<'a> Reader<'a> {
         let Some(stat) = dir.stat(name).map_err(io("look at"))? else { return Ok(Found::Absent) };
         match recall(&stat, |identity| self.cursor.get(path.as_bytes(), identity), &blob) {
             Some(reading) => Ok(Found::Content(reading)),
-            None => read(dir, name, path, blob),
+            None => read((dir, name, stat), path, blob),
         }
     }
 }

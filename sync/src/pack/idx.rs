@@ -3,6 +3,7 @@
 use std::io;
 
 use gix::ObjectId;
+use sha1::{Digest as _, Sha1};
 
 const SIGNATURE: &[u8] = b"\xfftOc";
 const VERSION: u32 = 2;
@@ -23,8 +24,8 @@ pub struct Indexed {
 /// The whole file.
 ///
 /// # Errors
-/// If there are more wide offsets than the format can name, or the hash refuses its input.
-pub fn render_index(mut entries: Vec<Indexed>, pack: &ObjectId, kind: gix::hash::Kind) -> io::Result<Vec<u8>> {
+/// If there are more wide offsets than the format can name.
+pub fn render_index(mut entries: Vec<Indexed>, pack: &ObjectId) -> io::Result<Vec<u8>> {
     entries.sort_by_key(|entry| entry.id);
     let mut out = Vec::with_capacity(8 + 1024 + entries.len() * 28 + 40);
     out.extend_from_slice(SIGNATURE);
@@ -59,9 +60,7 @@ pub fn render_index(mut entries: Vec<Indexed>, pack: &ObjectId, kind: gix::hash:
         out.extend_from_slice(&offset.to_be_bytes());
     }
     out.extend_from_slice(pack.as_slice());
-    let mut hasher = gix::hash::hasher(kind);
-    hasher.update(&out);
-    let checksum = hasher.try_finalize().map_err(|error| io::Error::other(error.to_string()))?;
-    out.extend_from_slice(checksum.as_slice());
+    let checksum = Sha1::digest(&out);
+    out.extend_from_slice(&checksum);
     Ok(out)
 }

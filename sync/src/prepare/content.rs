@@ -153,8 +153,9 @@ impl Sender<'_> {
         if before.size > CHUNK as u64 {
             return self.large(&Place { dir, name, before, digest }, file, index, entry);
         }
-        let mut data = Vec::with_capacity(CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK)) + 1);
-        file.take(before.size + 1).read_to_end(&mut data).map_err(failed("read"))?;
+        let mut data = Vec::with_capacity(CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK)));
+        // What was added meanwhile shows in the look afterwards.
+        file.take(before.size).read_to_end(&mut data).map_err(failed("read"))?;
         self.if_stable(dir, name, before, |sender| sender.small((index, now, digest), entry, data))
     }
 
@@ -184,7 +185,7 @@ impl Sender<'_> {
         let now = Entry { digest: digest.unwrap_or_else(|| blake3::hash(&data)), ..now };
         self.note(index, &now, planned);
         self.batch_bytes += data.len();
-        self.batch.push(FileData { index, entry: Some(WireEntry::from(&now)), data });
+        self.batch.push(FileData { index, entry: Some(WireEntry::from(&now)), data: data.into() });
         if self.batch_bytes >= BATCH || self.batch.len() >= FILES_A_BATCH {
             self.flush()?;
         }
@@ -224,7 +225,7 @@ impl Sender<'_> {
             if place.digest.is_none() {
                 hasher.update(&data);
             }
-            hand_over(self.out, outgoing(Request::Chunk(Chunk { data }), 0, count as u64))?;
+            hand_over(self.out, outgoing(Request::Chunk(Chunk { data: data.into() }), 0, count as u64))?;
         }
         let stable = sent == before.size && matches!(place.dir.stamp(place.name), Ok(Some(after)) if after == before);
         if !stable {
@@ -246,7 +247,7 @@ impl Sender<'_> {
         }
         self.start(index, entry.kind)?;
         for chunk in data.chunks(CHUNK) {
-            let chunk_frame = Request::Chunk(Chunk { data: chunk.to_vec() });
+            let chunk_frame = Request::Chunk(Chunk { data: chunk.to_vec().into() });
             hand_over(self.out, outgoing(chunk_frame, 0, chunk.len() as u64))?;
         }
         let now = Entry { size: data.len() as u64, digest: blake3::hash(&data), ..entry.clone() };

@@ -91,7 +91,7 @@ impl Frames<'_> {
         }
         let data = std::mem::take(&mut self.fresh);
         let bytes = data.len() as u64;
-        hand_over(self.out, outgoing(Request::Chunk(Chunk { data }), 0, bytes))
+        hand_over(self.out, outgoing(Request::Chunk(Chunk { data: data.into() }), 0, bytes))
     }
 
     fn flush_copy(&mut self) -> Result<(), PrepareError> {

@@ -331,7 +331,10 @@ impl PackFrames<'_> {
         let data = std::mem::take(&mut self.chunk);
         self.hasher.update(&data);
         let bytes = data.len() as u64;
-        hand_over(self.to.out, Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data }), 0, bytes) })
+        hand_over(
+            self.to.out,
+            Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data: data.into() }), 0, bytes) },
+        )
     }
 }
 
@@ -375,7 +378,10 @@ fn stream(out: &mpsc::Sender<Outgoing>, mut from: impl Read) -> Result<blake3::H
         }
         hasher.update(&data);
         let bytes = data.len() as u64;
-        hand_over(out, Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data }), 0, bytes) })?;
+        hand_over(
+            out,
+            Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data: data.into() }), 0, bytes) },
+        )?;
     }
 }
 

@@ -18,7 +18,7 @@ use super::plan::{Against, Plan, Slot, SlotState};
 use crate::blocks::{Cut, FILES_LIMIT};
 use crate::diff::{ConflictReason, Decision, decide};
 use crate::digest::{DigestBuilder, TreeDigest};
-use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
+use crate::dir::{Dir, Replace, Stamp, Walker, is_absent, set_file_mtime};
 use crate::entry::{Entry, EntryKind};
 use crate::frames::CHUNK;
 use crate::path::TreePath;
@@ -98,17 +98,6 @@ impl<'a> Applier<'a> {
         let removals = applier.still_ours(removals)?;
         applier.remove(&removals)?;
         Ok(applier)
-    }
-
-    /// One bit an entry.
-    pub fn needed(&self) -> Vec<u8> {
-        let mut bitmap = vec![0; self.plan.slots.len().div_ceil(8)];
-        for (index, slot) in self.plan.slots.iter().enumerate() {
-            if slot.state == SlotState::Needed {
-                bitmap[index / 8] |= 1 << (index % 8);
-            }
-        }
-        bitmap
     }
 
     /// A small file in one piece.
@@ -407,7 +396,10 @@ impl<'a> Applier<'a> {
                     if entry.kind == EntryKind::Symlink {
                         dir.symlink(link, &temporary)?;
                     }
-                    dir.set_mtime(&temporary, entry.mtime)?;
+                    match &file {
+                        Some(file) => set_file_mtime(file, entry.mtime)?,
+                        None => dir.set_mtime(&temporary, entry.mtime)?,
+                    }
                     rename_if_unchanged(dir, &temporary, name, seen)
                 })();
                 drop(file);

@@ -276,6 +276,7 @@ impl Home {
         let damaged = || ReceiverError::State { root: path.clone() };
         if let Some(bytes) = self.read(b"state")? {
             let mut state = SyncState::decode(&bytes[..]).map_err(|_| damaged())?;
+            self.known.reserve(state.entries.len());
             for stored in std::mem::take(&mut state.entries) {
                 let known = known_entry(stored).ok_or_else(damaged)?;
                 self.known.insert(known.entry.path.clone(), known);

@@ -69,20 +69,26 @@ impl Plan {
         refuse_files_as_directories(&manifest)?;
         let mut walker = home.walker()?;
         let mut plan = Self::default();
-        let wanted: HashSet<&TreePath> = manifest.iter().map(|entry| &entry.path).collect();
-        let gone: BTreeSet<&TreePath> =
-            home.known.keys().chain(home.pending.keys()).filter(|path| !wanted.contains(path)).collect();
-        for path in gone {
-            let (observed, _) = observe(&mut walker, path, home.known.get(path))?;
-            match decide(None, &home.bases(path), observed) {
-                Decision::Remove => plan.removals.push(path.clone()),
-                Decision::Conflict(reason) => plan.kept.push((path.clone(), reason)),
-                Decision::Keep | Decision::Write => {}
+        let start = || home.walker();
+        let decided = parallel::map(&manifest, start, |walker, entry| {
+            Ok((decide_entry(home, walker, entry)?, home.known.contains_key(&entry.path)))
+        })?;
+        let still_wanted = decided.iter().filter(|(_, is_known)| *is_known).count();
+        // Most of the time nothing is gone, and there are very many to ask about.
+        if still_wanted < home.known.len() || !home.pending.is_empty() {
+            let wanted: HashSet<&TreePath> = manifest.iter().map(|entry| &entry.path).collect();
+            let earlier = home.known.keys().chain(home.pending.keys());
+            let gone: BTreeSet<&TreePath> = earlier.filter(|path| !wanted.contains(path)).collect();
+            for path in gone {
+                let (observed, _) = observe(&mut walker, path, home.known.get(path))?;
+                match decide(None, &home.bases(path), observed) {
+                    Decision::Remove => plan.removals.push(path.clone()),
+                    Decision::Conflict(reason) => plan.kept.push((path.clone(), reason)),
+                    Decision::Keep | Decision::Write => {}
+                }
             }
         }
-        let start = || home.walker();
-        let decided = parallel::map(&manifest, start, |walker, entry| decide_entry(home, walker, entry))?;
-        let slot = |(entry, (state, seen))| Slot { entry, state, seen };
+        let slot = |(entry, ((state, seen), _))| Slot { entry, state, seen };
         plan.slots = manifest.into_iter().zip(decided).map(slot).collect();
         Ok(plan)
     }
@@ -115,6 +121,17 @@ impl Plan {
             plan.slots.push(Slot { entry, state, seen });
         }
         Ok(plan)
+    }
+
+    /// Whose content is needed, one bit an entry.
+    pub fn needed(&self) -> Vec<u8> {
+        let mut bitmap = vec![0; self.slots.len().div_ceil(8)];
+        for (index, slot) in self.slots.iter().enumerate() {
+            if slot.state == SlotState::Needed {
+                bitmap[index / 8] |= 1 << (index % 8);
+            }
+        }
+        bitmap
     }
 
     /// The entries whose content is needed.
@@ -201,6 +218,11 @@ fn hash(dir: &Dir, name: &[u8], kind: EntryKind) -> io::Result<blake3::Hash> {
     }
 }
 
+/// True if the directory is `path` or one `path` is in.
+fn is_at_or_around(directory: &[u8], path: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.first().is_none_or(|&byte| byte == b'/'))
+}
+
 /// A path cannot be a file and a directory at once. The manifest is sorted.
 fn refuse_files_as_directories(manifest: &[Entry]) -> Result<(), ReceiverError> {
     let is_file = |path: &[u8]| manifest.binary_search_by(|entry| entry.path.as_bytes().cmp(path)).is_ok();
@@ -210,8 +232,9 @@ fn refuse_files_as_directories(manifest: &[Entry]) -> Result<(), ReceiverError> 
         if parent == checked {
             continue;
         }
-        checked = parent;
-        while !parent.is_empty() {
+        let before = std::mem::replace(&mut checked, parent);
+        // Those around the directory before were looked at then.
+        while !parent.is_empty() && !is_at_or_around(parent, before) {
             if is_file(parent) {
                 return Err(ReceiverError::Manifest { problem: "a path is both a file and a directory" });
             }

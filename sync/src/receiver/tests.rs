@@ -81,7 +81,9 @@ fn manifest(entries: &[WireEntry]) -> [Request; 2] {
 }
 
 fn batch(index: u32, entry: &WireEntry, data: &[u8]) -> Request {
-    Request::Batch(FileBatch { files: vec![FileData { index, entry: Some(entry.clone()), data: data.to_vec() }] })
+    Request::Batch(FileBatch {
+        files: vec![FileData { index, entry: Some(entry.clone()), data: data.to_vec().into() }],
+    })
 }
 
 /// A whole run that sends these files.
@@ -241,7 +243,7 @@ fn submodules_have_a_place_inside_the_root_only() {
     let digest = blake3::hash(&refs).as_bytes().to_vec();
     let end = Request::GitFileEnd(GitFileEnd { digest, ..GitFileEnd::default() });
     let place = Place::new();
-    let chunk = Request::Chunk(Chunk { data: refs });
+    let chunk = Request::Chunk(Chunk { data: refs.into() });
     assert!(
         send(&place.root, &told(std::slice::from_ref(&good), &[start(GitRole::PackedRefs, 1), chunk, end])).0.is_err()
     );
@@ -267,7 +269,7 @@ fn content_that_does_not_match_never_gets_its_name() {
     let good = file(b"a", b"right");
     let large_end = |entry| Request::FileEnd(FileEnd { entry: Some(entry), abandoned: false });
     let start = Request::FileStart(FileStart { index: 0, kind: WireKind::File.into() });
-    let chunk = |data: &[u8]| Request::Chunk(Chunk { data: data.to_vec() });
+    let chunk = |data: &[u8]| Request::Chunk(Chunk { data: data.to_vec().into() });
     for content in [
         vec![batch(0, &good, b"wrong")],
         vec![batch(0, &good, b"right and more")],
@@ -311,7 +313,7 @@ fn messages_out_of_place_are_refused() {
         ("another path at the index", after_manifest(vec![batch(0, &other, b"x")])),
         ("twice the same", after_manifest(vec![batch(0, &entry, b"x"), batch(0, &entry, b"x")])),
         ("nothing of what was asked for", after_manifest(vec![Request::Finish(Finish::default())])),
-        ("a chunk of nothing", after_manifest(vec![Request::Chunk(Chunk { data: vec![1] })])),
+        ("a chunk of nothing", after_manifest(vec![Request::Chunk(Chunk { data: vec![1].into() })])),
         ("an end of nothing", after_manifest(vec![Request::FileEnd(FileEnd::default())])),
         ("an unknown file gone", after_manifest(vec![Request::Vanished(FileVanished { index: 1 })])),
         ("no metadata", after_manifest(vec![Request::Batch(FileBatch { files: vec![FileData::default()] })])),

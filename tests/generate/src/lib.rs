@@ -36,6 +36,9 @@ pub fn generate(root: &Path, out_dir: &Path) -> Result<(), String> {
         .build_client(true)
         .build_server(true)
         .build_transport(false)
+        // Most of what a transfer carries: parts of the frame it came in instead of copies.
+        .bytes(".banger.guest.v1.Chunk.data")
+        .bytes(".banger.guest.v1.FileData.data")
         .out_dir(out_dir)
         .client_mod_attribute("banger.v1", "#[cfg(feature = \"client\")]")
         .server_mod_attribute("banger.v1", "#[cfg(feature = \"server\")]")

@@ -71,8 +71,9 @@ impl Read for Host<'_> {
         let asked = asked(&self.output.borrow(), self.pieces.len());
         let wanted = self.pieces.iter().zip(asked).filter(|(_, asked)| *asked);
         let chunks = wanted.flat_map(|((_, content), _)| content.chunks(3));
-        self.bytes =
-            Cursor::new(chunks.flat_map(|data| request(Request::Chunk(Chunk { data: data.to_vec() }))).collect());
+        self.bytes = Cursor::new(
+            chunks.flat_map(|data| request(Request::Chunk(Chunk { data: data.to_vec().into() }))).collect(),
+        );
         self.bytes.read(buffer)
     }
 }
@@ -268,7 +269,7 @@ fn frames_that_mean_harm_are_refused() {
 
     let wanted = [file("a", 0o600, b"wanted")];
     for content in [&b"other."[..], b"wanted and more", b"want"] {
-        let chunk = request(Request::Chunk(Chunk { data: content.to_vec() }));
+        let chunk = request(Request::Chunk(Chunk { data: content.to_vec().into() }));
         let bytes = [opening(&wanted, true), chunk].concat();
         assert!(crate::receiver::run(&root, Cursor::new(bytes), std::io::sink()).is_err());
         assert!(!root.join("a").exists(), "a file has its name only when it is right");
@@ -290,7 +291,7 @@ fn a_delivery_cut_off_anywhere_leaves_every_file_old_or_new_and_no_conflict() {
         .chain(
             new.iter()
                 .flat_map(|(_, content)| content.chunks(4))
-                .map(|data| request(Request::Chunk(Chunk { data: data.to_vec() }))),
+                .map(|data| request(Request::Chunk(Chunk { data: data.to_vec().into() }))),
         )
         .flatten()
         .collect();

@@ -31,7 +31,7 @@ fn copy(offset: u64, size: u64) -> Request {
 }
 
 fn chunk(data: &[u8]) -> Request {
-    Request::Chunk(Chunk { data: data.to_vec() })
+    Request::Chunk(Chunk { data: data.to_vec().into() })
 }
 
 fn start(index: u32) -> Request {
