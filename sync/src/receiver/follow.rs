@@ -25,7 +25,7 @@ use super::plan::{Against, Plan, keep, observe};
 use super::{Report, content, journal, next, next_or_end, prepare, reply, report};
 use crate::diff::{ConflictReason, Decision, Observed, decide};
 use crate::digest::DigestBuilder;
-use crate::dir::{Walker, is_absent};
+use crate::dir::{Stamp, Walker, is_absent};
 use crate::entry::{Content, Entry};
 use crate::frames::{CHUNK, ENTRY_LIMIT, FrameReader, FrameWriter};
 use crate::parallel;
@@ -36,6 +36,17 @@ struct Followed {
     home: Home,
     /// What the host has, whether the guest has it or not.
     wanted: BTreeMap<TreePath, Entry>,
+}
+
+/// What a check found at one path.
+struct Look {
+    observed: Observed,
+    stamp: Option<Stamp>,
+    decision: Decision,
+    /// We put something there.
+    is_known: bool,
+    /// And it is what the host has, and looks as it did then.
+    as_known: bool,
 }
 
 /// Serves until the host ends it.
@@ -182,16 +193,27 @@ impl Followed {
         let (mut conflicts, mut outdated) = (Vec::new(), Vec::new());
         let wanted: Vec<(&TreePath, &Entry)> = self.wanted.iter().collect();
         let home = &self.home;
-        let start = || home.walker();
-        let looks = parallel::map(&wanted, start, |walker, (path, _)| observe(walker, path, home.known.get(*path)))?;
-        for ((path, entry), (observed, stamp)) in wanted.into_iter().zip(looks) {
+        let looks = parallel::map(
+            &wanted,
+            || home.walker(),
+            |walker, (path, entry)| {
+                let known = home.known.get(*path);
+                let (observed, stamp) = observe(walker, path, known)?;
+                let decision = decide(Some(entry.content()), &home.bases(path), observed);
+                let as_known = known.is_some_and(|known| known.entry == **entry && stamp == Some(known.stamp));
+                Ok(Look { observed, stamp, decision, is_known: known.is_some(), as_known })
+            },
+        )?;
+        let all_known_are_wanted = looks.iter().filter(|look| look.is_known).count() == home.known.len();
+        for ((path, entry), Look { observed, stamp, decision, as_known, .. }) in wanted.into_iter().zip(looks) {
             if let Observed::Present(there) = observed {
                 tree.push(path.as_bytes(), there);
             }
-            match (decide(Some(entry.content()), &self.home.bases(path), observed), stamp) {
+            match (decision, stamp) {
                 (Decision::Keep, Some(stamp)) => {
                     applied.push(path.as_bytes(), entry.content());
                     match self.home.known.get_mut(path) {
+                        _ if as_known => {}
                         Some(known) if known.entry == *entry => known.stamp = stamp,
                         _ => drop(self.home.known.insert(path.clone(), Known { entry: entry.clone(), stamp })),
                     }
@@ -204,7 +226,8 @@ impl Followed {
                 (Decision::Keep | Decision::Write | Decision::Remove, _) => outdated.push(path.clone()),
             }
         }
-        for path in self.home.known.keys().filter(|path| !self.wanted.contains_key(*path)) {
+        let unwanted = |path: &&TreePath| !all_known_are_wanted && !self.wanted.contains_key(*path);
+        for path in self.home.known.keys().filter(unwanted) {
             let (observed, _) = observe(&mut walker, path, self.home.known.get(path))?;
             match decide(None, &self.home.bases(path), observed) {
                 Decision::Remove => outdated.push(path.clone()),

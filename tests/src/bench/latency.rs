@@ -19,6 +19,8 @@ use crate::programs::target_directory;
 
 /// Files that a checkout changes.
 const CHECKOUT_FILES: usize = 10_000;
+/// Barriers with nothing to send.
+const BARRIERS: usize = 10;
 /// How long an idle session is watched.
 const IDLE: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -36,6 +38,8 @@ pub struct Report {
     pub files: usize,
     /// Share of one core that an idle session takes.
     pub idle_share: f64,
+    /// Most memory the session had, checkouts included.
+    pub peak_memory_mib: f64,
 }
 
 /// Measures.
@@ -60,7 +64,7 @@ pub fn measure(saves: usize) -> Report {
         }
     };
     let files = tracked(&source);
-    report.files = files.len();
+    report.files = listed(&source, &[]).len();
     let branches = make_branches(&source, &files);
     let target = scratch.path().join("banger");
     let mut session = Session::start(&sshd, &source, &target);
@@ -74,6 +78,12 @@ pub fn measure(saves: usize) -> Report {
         report.samples.entry("checkout").or_default().push(checkout);
         report.samples.entry("checkout_in_step").or_default().push(in_step);
     }
+    for _ in 0..BARRIERS {
+        let began = Instant::now();
+        session.flush();
+        report.samples.entry("barrier").or_default().push(milliseconds(began));
+    }
+    report.peak_memory_mib = peak_memory_mib(session.child.id());
     let before = cpu_seconds(session.child.id());
     std::thread::sleep(IDLE);
     report.idle_share = (cpu_seconds(session.child.id()) - before) / IDLE.as_secs_f64();
@@ -212,11 +222,15 @@ fn save(root: &Path, name: &str, content: &[u8]) {
     std::fs::rename(temporary, root.join(name)).expect("writable");
 }
 
+/// C sources, for saves and checkouts.
 fn tracked(root: &Path) -> Vec<String> {
-    let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "*.c"]).output().expect("git runs");
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let plain = |name: &&str| !name.starts_with('"') && !root.join(name).is_symlink();
-    listed.lines().filter(plain).map(str::to_owned).collect()
+    let plain = |name: &String| !name.starts_with('"') && !root.join(name).is_symlink();
+    listed(root, &["*.c"]).into_iter().filter(plain).collect()
+}
+
+fn listed(root: &Path, patterns: &[&str]) -> Vec<String> {
+    let listed = Command::new("git").arg("-C").arg(root).arg("ls-files").args(patterns).output().expect("git runs");
+    String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
 }
 
 /// Two branches that differ in many files.
@@ -232,7 +246,13 @@ fn make_branches(root: &Path, files: &[String]) -> [&'static str; 2] {
 }
 
 fn git(root: &Path, arguments: &[&str]) {
-    let status = Command::new("git").arg("-C").arg(root).args(arguments).status().expect("git runs");
+    // Ten thousand new objects would have git tidy up beside the measurement.
+    let status = Command::new("git")
+        .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "-C"])
+        .arg(root)
+        .args(arguments)
+        .status()
+        .expect("git runs");
     assert!(status.success(), "git {arguments:?}");
 }
 
@@ -241,6 +261,12 @@ fn cpu_seconds(pid: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit_once(") ").expect("the name ends").1.split(' ').collect();
     let ticks = |at: usize| fields[at].parse::<f64>().unwrap_or_default();
     (ticks(11) + ticks(12)) / 100.0
+}
+
+fn peak_memory_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
 }
 
 fn milliseconds(since: Instant) -> f64 {
@@ -265,6 +291,11 @@ pub fn render(report: &Report) -> String {
         let _ = writeln!(table, "{what:<24} {middle:>9.1} {high:>9.1} {most:>9.1}");
     }
     let _ = writeln!(table, "{:<24} {:>8.2} % of a core", "idle", report.idle_share * 100.0);
+    let _ = writeln!(table, "{:<24} {:>8.0} MiB", "session's peak memory", report.peak_memory_mib);
+    let middle = |what| report.samples.get(what).map_or(f64::INFINITY, |samples| percentile(samples, 0.5));
+    let (total, most) = (middle("checkout") + middle("checkout_in_step"), 1.2 * middle("checkout") + 1000.0);
+    let reached = if total <= most { "reached" } else { "NOT reached" };
+    let _ = writeln!(table, "  a checkout is in step {total:.0} ms after its start, at most {most:.0}: {reached}");
     table
 }
 
@@ -285,6 +316,7 @@ pub fn write(report: &Report) -> PathBuf {
         "samples": report.samples,
         "p50": medians,
         "idle_share_of_a_core": report.idle_share,
+        "peak_memory_mib": report.peak_memory_mib,
     });
     let text = serde_json::to_string_pretty(&document).expect("plain JSON");
     std::fs::write(&path, text + "\n").expect("the target directory is writable");
