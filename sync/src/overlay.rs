@@ -194,7 +194,7 @@ impl<'a> Collected<'a> {
         let repository = opened.repository.to_thread_local();
         let head = git::observe_head(&repository, options)?;
         let memory_file = (self.memory)(&opened.root);
-        // Two large files with a checksum each.
+        // Two large files.
         let (index, known) = std::thread::scope(|scope| {
             let loading = scope.spawn(|| memory_file.as_deref().map(Memory::load).unwrap_or_default());
             let index = index::read(&repository);

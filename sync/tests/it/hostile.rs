@@ -182,3 +182,34 @@ async fn files_that_change_while_they_are_sent_arrive_whole() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     writer.join().unwrap();
 }
+
+/// Its checksum is not asked for, as git does not: what it says wrongly is an error or shows as what is in the tree.
+#[test]
+fn a_damaged_index_changes_nothing_about_what_the_tree_contains() {
+    let repo = Repo::new();
+    let index = repo.path(".git/index");
+    let whole = std::fs::read(&index).unwrap();
+    let digest = observe(&repo.root, &everything()).unwrap().tree_digest();
+    let (mut read, mut refused) = (0, 0);
+    for at in 0..whole.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= flip;
+            std::fs::write(&index, damaged).unwrap();
+            match observe(&repo.root, &everything()) {
+                Ok(overlay) => {
+                    assert_eq!(overlay.tree_digest(), digest, "byte {at} with {flip:#x}");
+                    read += 1;
+                }
+                Err(error) => {
+                    assert_ne!(error.kind(), Kind::Internal, "byte {at} with {flip:#x}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        std::fs::write(&index, &whole[..at]).unwrap();
+        let cut = observe(&repo.root, &everything());
+        assert!(cut.map_or(true, |overlay| overlay.tree_digest() == digest), "cut at {at}");
+    }
+    assert!(read > 0 && refused > 0, "{read} were read, {refused} refused");
+}
