@@ -43,7 +43,7 @@ fn blake3_of(bytes: &[u8]) -> blake3::Hash {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_run_reads_content_whose_digest_was_printed() {
     let Some(sshd) = Sshd::start() else { return };
-    let runs = number("BANGER_BARRIER_RUNS", 60);
+    let runs = number("BANGER_BARRIER_RUNS", 1000);
     let repo = Repo::new();
     for file in 0..20 {
         repo.write(format!("busy/{file}"), b"0\n");

@@ -114,8 +114,8 @@ async fn a_stale_lock_is_told_and_edits_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_checkout_never_shows_a_mixed_tree() {
     let Some(sshd) = Sshd::start() else { return };
-    let files = number("BANGER_CHECKOUT_FILES", 1500);
-    let rounds = number("BANGER_CHECKOUT_ROUNDS", 6);
+    let files = number("BANGER_CHECKOUT_FILES", 20_000);
+    let rounds = number("BANGER_CHECKOUT_ROUNDS", 4);
     let repo = two_branches(files);
     let digest =
         |repo: &Repo| observe(&repo.root, &banger_sync::overlay::ObserveOptions::default()).unwrap().tree_digest();
