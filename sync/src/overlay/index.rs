@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use gix::bstr::{BString, ByteSlice};
+use gix::config::tree::Index;
 use gix::index::entry::{Flags, Mode, Stat};
 use gix::index::write::Options;
 use gix::index::{File, State};
@@ -80,9 +81,10 @@ impl std::fmt::Debug for Rendering {
 /// [`OverlayError::Git`].
 pub fn read(repository: &gix::Repository) -> Result<File, OverlayError> {
     let mut index = if exists(repository) {
-        let options = gix::index::decode::Options::default();
-        File::at(repository.index_path(), repository.object_hash(), true, options)
-            .map_err(|source| git_error("read the index", repository.git_dir(), source))?
+        let failed = |source| git_error("read the index", repository.git_dir(), source);
+        let mut trusting = repository.clone();
+        trusting.config_snapshot_mut().set_value(&Index::SKIP_HASH, "true").map_err(failed)?;
+        trusting.open_index().map_err(failed)?
     } else {
         File::from_state(State::new(repository.object_hash()), repository.index_path())
     };

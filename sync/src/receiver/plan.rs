@@ -67,15 +67,16 @@ impl Plan {
     /// [`ReceiverError`].
     pub fn make(home: &Home, manifest: Vec<Entry>) -> Result<Self, ReceiverError> {
         refuse_files_as_directories(&manifest)?;
-        let mut walker = home.walker()?;
         let mut plan = Self::default();
-        let start = || home.walker();
-        let decided = parallel::map(&manifest, start, |walker, entry| {
-            Ok((decide_entry(home, walker, entry)?, home.known.contains_key(&entry.path)))
-        })?;
+        let decided = parallel::map(
+            &manifest,
+            || home.walker(),
+            |walker, entry| Ok((decide_entry(home, walker, entry)?, home.known.contains_key(&entry.path))),
+        )?;
         let still_wanted = decided.iter().filter(|(_, is_known)| *is_known).count();
         // Most of the time nothing is gone, and there are very many to ask about.
         if still_wanted < home.known.len() || !home.pending.is_empty() {
+            let mut walker = home.walker()?;
             let wanted: HashSet<&TreePath> = manifest.iter().map(|entry| &entry.path).collect();
             let earlier = home.known.keys().chain(home.pending.keys());
             let gone: BTreeSet<&TreePath> = earlier.filter(|path| !wanted.contains(path)).collect();
