@@ -21,7 +21,8 @@ use gix_pack::data::entry::Header;
 use gix_pack::data::{Version, header};
 use sha1::{Digest as _, Sha1};
 
-use idx::{Indexed, render_index};
+pub use idx::Indexed;
+use idx::render_index;
 use source::{Location, Packs};
 
 /// Fast: a guest's pack is read a few times and thrown away.
@@ -54,8 +55,8 @@ pub struct PackPlan {
 pub struct WrittenPack {
     /// Its checksum.
     pub checksum: ObjectId,
-    /// Number of objects.
-    pub objects: u32,
+    /// Its objects, sorted by name.
+    pub objects: Vec<Indexed>,
     /// Content of its index file.
     pub index: Vec<u8>,
 }
@@ -129,9 +130,8 @@ pub fn write_pack(
         let written = PackWriter::start(blocks, number).and_then(|writer| write_objects(repository, wanted, writer));
         let hashed = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let checksum = hashed.map_err(|source| PackError::Write { source })?;
-        let entries = written?;
-        let objects = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let index = render_index(entries, &checksum).map_err(|source| PackError::Write { source })?;
+        let mut objects = written?;
+        let index = render_index(&mut objects, &checksum).map_err(|source| PackError::Write { source })?;
         Ok(Some(WrittenPack { objects, index, checksum }))
     })
 }
@@ -284,7 +284,8 @@ impl PackWriter {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&head);
         crc.update(data);
-        self.entries.push(Indexed { id, crc32: crc.finalize(), offset });
+        let length = (head.len() + data.len()) as u64;
+        self.entries.push(Indexed { id, crc32: crc.finalize(), offset, length });
         self.write(&head)?;
         self.write(data)
     }

@@ -6,14 +6,15 @@
 //!          ◀──digest, conflicts── receiver ◀──frames──────────┘
 //! ```
 //! A second prepare sends only what changed. Nothing is retried here; a failed prepare can simply be run again.
-//! [`link`] is the channel, [`content`] the files ([`difference`] of large ones), [`metadata`] the git files, [`error`]
-//! what can go wrong.
+//! [`link`] is the channel, [`content`] the files ([`difference`] of large ones), [`metadata`] the git files, [`packed`] the
+//! files that come with those, [`error`] what can go wrong.
 
 pub(crate) mod content;
 mod difference;
 mod error;
 pub(crate) mod link;
 pub(crate) mod metadata;
+mod packed;
 
 use std::collections::HashMap;
 
@@ -30,7 +31,7 @@ use crate::blocks::Known;
 use crate::diff::ConflictReason;
 use crate::digest::{DigestBuilder, TreeDigest};
 use crate::entry::Entry;
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Source};
 use crate::path::TreePath;
 use crate::receiver::sync_command;
 use crate::ssh::Connection;
@@ -171,26 +172,18 @@ pub(crate) async fn whole(
         _ => return Err(PrepareError::Unexpected { expected: "the list of needed files" }),
     };
     let files_unchanged = (overlay.manifest.entries.len() - needed.len()) as u64;
-    let mut counter = PrepareProgress {
-        files_total: needed.len() as u64,
-        bytes_total: needed.iter().map(|(_, entry)| entry.size).sum(),
-        ..PrepareProgress::default()
-    };
-    progress(counter);
+    let mut counter = Counter::start(&needed, progress);
     let blocks = link.known_blocks(&needed).await?;
-    let producer = Producer::new(overlay, guest_path, welcome.clone(), (needed, blocks));
-    let produced = transmit(
-        link,
-        move |out| producer.run(out),
-        |next| {
-            counter.files_done += next.files;
-            counter.bytes_done += next.bytes;
-            counter.bytes_total = (counter.bytes_total + next.more_bytes).saturating_sub(next.saved_bytes);
-            counter.bytes_total = counter.bytes_total.max(counter.bytes_done);
-            progress(counter);
-        },
-    )
-    .await?;
+    let mut producer = Producer::new(overlay, guest_path, welcome.clone(), (needed, blocks));
+    if link.makes_packed_files && producer.may_use_objects() {
+        let (ready, in_pack) = transmit(link, move |out| producer.objects(out), |next| counter.sent(next)).await?;
+        producer = ready;
+        if let Some(in_pack) = in_pack {
+            let made = packed::make(link, in_pack, |saved| counter.saved(saved)).await?;
+            producer.needed.retain(|(index, _)| !made.contains(index));
+        }
+    }
+    let produced = transmit(link, move |out| producer.run(out), |next| counter.sent(next)).await?;
     link.send(&Request::Finish(produced.metadata.finish())).await?;
     let Outcome { conflicts, done, .. } = outcome(link).await?;
     let guest = digest(&done.applied_digest)?;
@@ -200,14 +193,48 @@ pub(crate) async fn whole(
     }
     let prepared = Prepared {
         tree_digest: digest(&done.tree_digest)?,
-        files_sent: counter.files_done,
-        bytes_sent: counter.bytes_done,
+        files_sent: counter.now.files_done,
+        bytes_sent: counter.now.bytes_done,
         files_unchanged: files_unchanged.saturating_sub(conflicts.len() as u64),
         files_removed: done.files_removed,
         conflicts,
         git: produced.metadata.outcome(),
     };
     Ok(Whole { prepared, changed: produced.changed, metadata: produced.metadata })
+}
+
+/// Counts what is sent, and tells.
+struct Counter<'a> {
+    now: PrepareProgress,
+    tell: &'a (dyn Fn(PrepareProgress) + Send + Sync),
+}
+
+impl<'a> Counter<'a> {
+    fn start(needed: &[(u32, Entry)], tell: &'a (dyn Fn(PrepareProgress) + Send + Sync)) -> Self {
+        let now = PrepareProgress {
+            files_total: needed.len() as u64,
+            bytes_total: needed.iter().map(|(_, entry)| entry.size).sum(),
+            ..PrepareProgress::default()
+        };
+        tell(now);
+        Self { now, tell }
+    }
+
+    fn sent(&mut self, next: &Outgoing) {
+        let Outgoing { files, bytes, saved_bytes, more_bytes, .. } = next;
+        self.add((*files, *bytes), *more_bytes, *saved_bytes);
+    }
+
+    fn saved(&mut self, saved: packed::Saved) {
+        self.add((saved.files, 0), 0, saved.bytes);
+    }
+
+    fn add(&mut self, (files, bytes): (u64, u64), more: u64, saved: u64) {
+        self.now.files_done += files;
+        self.now.bytes_done += bytes;
+        self.now.bytes_total = (self.now.bytes_total + more).saturating_sub(saved).max(self.now.bytes_done);
+        (self.tell)(self.now);
+    }
 }
 
 /// Sends what a blocking `producer` makes, as it is made.
@@ -311,6 +338,8 @@ struct Producer {
     welcome: Welcome,
     needed: Vec<(u32, Entry)>,
     blocks: HashMap<u32, Known>,
+    /// Once it is planned.
+    metadata: Option<metadata::Metadata>,
 }
 
 /// What it found out.
@@ -328,11 +357,34 @@ impl Producer {
     ) -> Self {
         // The manifest is not needed any more, and it is the large part.
         let overlay = Overlay { manifest: crate::manifest::Manifest::default(), ..overlay.clone() };
-        Self { overlay, guest_path: guest_path.to_owned(), welcome, needed, blocks }
+        Self { overlay, guest_path: guest_path.to_owned(), welcome, needed, blocks, metadata: None }
     }
 
-    fn run(self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
-        let metadata = metadata::Metadata::plan_all(&self.overlay, &self.welcome, &self.guest_path)?;
+    /// True if files are needed that are objects as well.
+    fn may_use_objects(&self) -> bool {
+        matches!(self.overlay.source, Source::Worktree)
+            && self.needed.iter().any(|(_, entry)| packed::may_be_packed(entry))
+    }
+
+    fn plan(&mut self) -> Result<metadata::Metadata, PrepareError> {
+        match self.metadata.take() {
+            Some(planned) => Ok(planned),
+            None => metadata::Metadata::plan_all(&self.overlay, &self.welcome, &self.guest_path),
+        }
+    }
+
+    /// Sends objects before anything else, if there are any to send; which files they are.
+    fn objects(mut self, out: &mpsc::Sender<Outgoing>) -> Result<(Self, Option<packed::InPack>), PrepareError> {
+        let mut metadata = self.plan()?;
+        let repository = self.overlay.repository.to_thread_local();
+        let sent = metadata.send_objects(&repository, out)?;
+        let in_pack = sent.map(|sent| packed::find(&repository, &self.needed, sent));
+        self.metadata = Some(metadata);
+        Ok((self, in_pack))
+    }
+
+    fn run(mut self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {
+        let metadata = self.plan()?;
         let contents = content::Contents::of(&self.overlay);
         let changed = content::send(&contents, (&self.needed, &self.blocks), out)?;
         metadata.send(&self.overlay.repository.to_thread_local(), out)?;

@@ -4,7 +4,8 @@
 //! name, and nothing outside the root can be reached ([`crate::dir`]). It never overwrites work done in the
 //! guest ([`crate::diff`]). A run killed at any moment leaves every file old or new; the next one finishes.
 //!
-//! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files, [`git`] installs
+//! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files ([`packed`] those that are in a
+//! pack, [`place`] gives each its name), [`git`] installs
 //! the git metadata of the tree and its [`module`]s ([`refs`] merges branches and tags), [`error`] is what can go wrong.
 //! [`follow`] goes on with batches of edits, [`journal`] remembers them. [`inspect`] is what changes nothing: verify and
 //! export. [`deliver`] is for files of no repository.
@@ -18,6 +19,8 @@ pub mod home;
 pub mod inspect;
 pub mod journal;
 pub mod module;
+mod packed;
+mod place;
 pub mod plan;
 pub mod refs;
 
@@ -158,6 +161,10 @@ fn content<R: Read, W: Write>(
             Request::Chunk(chunk) => installer.chunk(&chunk.data)?,
             Request::FileEnd(end) => applier.end_file(&end)?,
             Request::Vanished(vanished) => applier.vanished(vanished.index)?,
+            Request::PackedFiles(files) => {
+                let pack = installer.arrived(&files)?;
+                reply(writer, Reply::Need(applier.packed(&pack, &files)?))?;
+            }
             Request::Modules(_) | Request::GitFileStart(_) | Request::GitFileEnd(_) if git.is_some() => {
                 return Err(ReceiverError::Unexpected { expected: "no git files" });
             }
@@ -237,6 +244,7 @@ fn welcome(home: &Home, git_moved: bool) -> Result<Welcome, ReceiverError> {
         tips: home.state.tips.clone(),
         modules: module::welcomes(home)?,
         tells_blocks: true,
+        makes_packed_files: true,
     })
 }
 

@@ -252,7 +252,7 @@ impl MilestoneKind {
 pub struct SyncRequest {
     #[prost(
         oneof = "sync_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22, 40, 41, 60"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 21, 22, 40, 41, 60"
     )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
@@ -288,6 +288,8 @@ pub mod sync_request {
         Blocks(super::BlocksRequest),
         #[prost(message, tag = "14")]
         Copy(super::CopyRange),
+        #[prost(message, tag = "15")]
+        PackedFiles(super::PackedFiles),
         #[prost(message, tag = "20")]
         Delta(super::DeltaPart),
         #[prost(message, tag = "21")]
@@ -375,6 +377,9 @@ pub struct Welcome {
     /// It answers a BlocksRequest.
     #[prost(bool, tag = "8")]
     pub tells_blocks: bool,
+    /// It makes PackedFiles.
+    #[prost(bool, tag = "9")]
+    pub makes_packed_files: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModuleWelcome {
@@ -484,6 +489,26 @@ pub struct FileEnd {
     /// The file changed while it was read: forget the chunks; another start follows.
     #[prost(bool, tag = "2")]
     pub abandoned: bool,
+}
+/// Files whose content is that of objects in a pack that has just arrived, in place of sending it. They are made as the
+/// manifest describes them, digest and all; what the pack has something else for is asked for. Answered by Need, one bit a
+/// file. Bound: 4,096 files.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PackedFiles {
+    /// Its name in GitFileStart.
+    #[prost(string, tag = "1")]
+    pub pack: ::prost::alloc::string::String,
+    /// Positions in the manifest.
+    #[prost(uint32, repeated, tag = "2")]
+    pub indexes: ::prost::alloc::vec::Vec<u32>,
+    /// Of each: where the object's entry starts in the pack, and its length there.
+    #[prost(uint64, repeated, tag = "3")]
+    pub offsets: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "4")]
+    pub lengths: ::prost::alloc::vec::Vec<u32>,
+    /// What the pack brought, to be remembered at once: if the rest never comes, it need not come again.
+    #[prost(message, optional, tag = "5")]
+    pub brought: ::core::option::Option<Finish>,
 }
 /// Gone since the manifest was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -19,13 +19,15 @@ pub struct Indexed {
     pub crc32: u32,
     /// Where its entry starts.
     pub offset: u64,
+    /// Length of its entry in bytes.
+    pub length: u64,
 }
 
-/// The whole file.
+/// The whole file. Sorts `entries` by name.
 ///
 /// # Errors
 /// If there are more wide offsets than the format can name.
-pub fn render_index(mut entries: Vec<Indexed>, pack: &ObjectId) -> io::Result<Vec<u8>> {
+pub fn render_index(entries: &mut [Indexed], pack: &ObjectId) -> io::Result<Vec<u8>> {
     entries.sort_by_key(|entry| entry.id);
     let mut out = Vec::with_capacity(8 + 1024 + entries.len() * 28 + 40);
     out.extend_from_slice(SIGNATURE);
@@ -38,14 +40,14 @@ pub fn render_index(mut entries: Vec<Indexed>, pack: &ObjectId) -> io::Result<Ve
         }
         out.extend_from_slice(&count.to_be_bytes());
     }
-    for entry in &entries {
+    for entry in entries.iter() {
         out.extend_from_slice(entry.id.as_slice());
     }
-    for entry in &entries {
+    for entry in entries.iter() {
         out.extend_from_slice(&entry.crc32.to_be_bytes());
     }
     let mut wide = Vec::new();
-    for entry in &entries {
+    for entry in entries.iter() {
         let short = match u32::try_from(entry.offset) {
             Ok(offset) if entry.offset < WIDE => offset,
             _ => {

@@ -21,6 +21,8 @@ const WORDS: usize = 4 << 10;
 pub struct Link {
     /// The receiver tells what its old versions are made of.
     tells_blocks: bool,
+    /// It makes files of objects in a pack.
+    pub makes_packed_files: bool,
     writer: SessionWriter,
     incoming: Incoming,
 }
@@ -37,7 +39,7 @@ impl Link {
             connection.exec(command, None).await.map_err(|source| PrepareError::Session { source })?;
         let mut incoming = Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() };
         incoming.preamble().await?;
-        Ok(Self { tells_blocks: false, writer, incoming })
+        Ok(Self { tells_blocks: false, makes_packed_files: false, writer, incoming })
     }
 
     /// Opens it and exchanges greetings.
@@ -50,7 +52,7 @@ impl Link {
         link.send(&Request::Hello(SyncHello { version: VERSION, purpose: purpose.into() })).await?;
         match link.reply().await? {
             Reply::Welcome(welcome) if welcome.version == VERSION => {
-                link.tells_blocks = welcome.tells_blocks;
+                (link.tells_blocks, link.makes_packed_files) = (welcome.tells_blocks, welcome.makes_packed_files);
                 Ok((link, welcome))
             }
             Reply::Welcome(welcome) => Err(PrepareError::Version { theirs: welcome.version }),

@@ -10,12 +10,13 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use tokio::sync::mpsc;
 
+use super::packed::SentPack;
 use super::{GitOutcome, Outgoing, PrepareError, hand_over, outgoing};
 use crate::entry::Mtime;
 use crate::frames::CHUNK;
 use crate::overlay::config::push_value;
 use crate::overlay::{GuestGit, GuestHead, Module, Overlay};
-use crate::pack::{PackPlan, write_pack};
+use crate::pack::{PackPlan, WrittenPack, write_pack};
 use crate::receiver::module::git_dir;
 
 /// How many of the guest's commits are worth leaving out; more only cost time.
@@ -67,6 +68,18 @@ impl Metadata {
         let modules = overlay.modules.iter().map(|module| plan_module(module, welcome, guest_path, tips));
         metadata.modules = modules.collect::<Result<_, _>>()?;
         Ok(metadata)
+    }
+
+    /// Sends the objects of the tree's own repository ahead of everything; `None` if there are none to send.
+    pub fn send_objects(
+        &mut self,
+        repository: &gix::Repository,
+        out: &mpsc::Sender<Outgoing>,
+    ) -> Result<Option<SentPack>, PrepareError> {
+        let Some(plan) = self.own.pack.as_ref().filter(|_| !self.own.pack_is_sent) else { return Ok(None) };
+        let sent = send_pack(repository, plan, &To { out, module: 0 })?;
+        self.own.pack_is_sent = true;
+        Ok(sent.map(|(name, pack)| SentPack { name, objects: pack.objects, brought: self.own.finish() }))
     }
 
     fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -143,6 +156,8 @@ fn plan_module(module: &Module, welcome: &Welcome, guest_path: &str, tips: usize
 struct Part {
     pieces: Vec<Piece>,
     pack: Option<PackPlan>,
+    /// Ahead of the rest.
+    pack_is_sent: bool,
     commit: Vec<u8>,
     object_set: Vec<u8>,
     tips: Vec<Vec<u8>>,
@@ -185,6 +200,7 @@ impl Part {
         Ok(Self {
             pieces,
             pack,
+            pack_is_sent: false,
             commit: git.commit.map(|id| id.as_slice().to_vec()).unwrap_or_default(),
             object_set: git.object_set.to_vec(),
             // The commit of `HEAD` first: most others are in its history.
@@ -200,7 +216,7 @@ impl Part {
     }
 
     fn send(&self, repository: &gix::Repository, to: &To<'_>) -> Result<(), PrepareError> {
-        if let Some(plan) = &self.pack {
+        if let Some(plan) = self.pack.as_ref().filter(|_| !self.pack_is_sent) {
             send_pack(repository, plan, to)?;
         }
         for piece in &self.pieces {
@@ -290,15 +306,20 @@ fn pieces(git: &GuestGit, git_dir: &str, more_config: &[u8]) -> Result<Vec<Piece
     Ok(pieces)
 }
 
-/// Sends the pack as it is made; nothing of it is kept here.
-fn send_pack(repository: &gix::Repository, plan: &PackPlan, to: &To<'_>) -> Result<(), PrepareError> {
+/// Sends the pack as it is made, and its index; gives its name there. `None` if there is nothing in it.
+fn send_pack(
+    repository: &gix::Repository,
+    plan: &PackPlan,
+    to: &To<'_>,
+) -> Result<Option<(String, WrittenPack)>, PrepareError> {
     let name = pack_name()?;
     let mut frames = PackFrames { to, name: &name, hasher: blake3::Hasher::new(), chunk: Vec::new(), started: false };
     let written = write_pack(repository, plan, &mut frames);
-    let Some(pack) = written.map_err(|source| PrepareError::Pack { source })? else { return Ok(()) };
+    let Some(pack) = written.map_err(|source| PrepareError::Pack { source })? else { return Ok(None) };
     frames.hand_over_chunk()?;
     end(to.out, frames.hasher.finalize(), Mtime::default())?;
-    send_file(to, GitRole::PackIndex, &name, &pack.index[..])
+    send_file(to, GitRole::PackIndex, &name, &pack.index[..])?;
+    Ok(Some((name, pack)))
 }
 
 /// Nobody but git's own tools looks for the checksum in it, and it is not known until the pack is written. No two

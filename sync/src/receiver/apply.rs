@@ -1,24 +1,24 @@
 //! Changes the tree according to a plan: removals first, then files as they arrive.
 //!
 //! A file is written under a temporary name in its own directory, checked, given its time and renamed over
-//! the old one. Right before that the old one is looked at again: what the guest changed since the plan was
-//! made is kept.
+//! the old one ([`super::place`]). Right before that the old one is looked at again: what the guest changed since the
+//! plan was made is kept. Those that come as objects of a pack are [`super::packed`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _, Write};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 
 use banger_proto::guest::v1::{Blocks, BlocksOf, BlocksRequest, CopyRange, FileData, FileEnd, FileStart, WireEntry};
-use rustix::io::Errno;
 
 use super::error::ReceiverError;
 use super::home::{Home, Known, TEMPORARY};
+use super::place::{Placed, finish, is_obstruction, mode_of, rename_if_unchanged, write_small};
 use super::plan::{Against, Plan, Slot, SlotState};
 use crate::blocks::{Cut, FILES_LIMIT};
 use crate::diff::{ConflictReason, Decision, decide};
 use crate::digest::{DigestBuilder, TreeDigest};
-use crate::dir::{Dir, Replace, Stamp, Walker, is_absent, set_file_mtime};
+use crate::dir::{Stamp, Walker, is_absent, set_file_mtime};
 use crate::entry::{Entry, EntryKind};
 use crate::frames::CHUNK;
 use crate::path::TreePath;
@@ -78,12 +78,6 @@ pub enum Sending {
     Everything,
 }
 
-/// Whether a file got its name.
-pub(super) enum Placed {
-    Yes(Stamp),
-    Conflict(ConflictReason),
-}
-
 impl<'a> Applier<'a> {
     /// Removes what is to be removed.
     ///
@@ -114,13 +108,9 @@ impl<'a> Applier<'a> {
             self.plan.slots[index].entry = entry;
             return Ok(());
         }
-        self.begin(index, entry.kind)?;
-        let incoming = self.incoming.as_mut().expect("begin made it");
-        if let Some(target) = &mut incoming.file {
-            target.write_all(&file.data).map_err(ReceiverError::at("write", &entry.path))?;
-        }
-        let incoming = self.incoming.take().expect("begin made it");
-        self.place(incoming, entry, &file.data)
+        let (temporary, seen) = (self.temporary(), self.plan.slots[index].seen);
+        let placed = write_small(&mut self.walker, &entry, &temporary, &file.data, seen)?;
+        self.settle(index, entry, placed)
     }
 
     /// A large file begins.
@@ -258,7 +248,7 @@ impl<'a> Applier<'a> {
             self.plan.slots[incoming.index].entry = entry;
             return Ok(());
         }
-        self.place(incoming, entry, &[])
+        self.place(incoming, entry)
     }
 
     /// The host lost a file since it made the manifest.
@@ -364,21 +354,36 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Opens a temporary beside the target. Links are made when they are placed.
+    /// A name for what is on its way, unlike all others.
+    pub(super) fn temporary(&mut self) -> Vec<u8> {
+        self.temporaries += 1;
+        [TEMPORARY, self.temporaries.to_string().as_bytes()].concat()
+    }
+
+    pub(super) fn home(&self) -> &'a Home {
+        self.home
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.plan.slots
+    }
+
+    pub(super) fn sending(&self) -> Sending {
+        self.sending
+    }
+
+    /// Opens a temporary beside the target of a large file.
     fn begin(&mut self, index: usize, kind: EntryKind) -> Result<(), ReceiverError> {
         let no_place = self.is_conflict(index);
+        let temporary = self.temporary();
         let path = &self.plan.slots[index].entry.path;
-        self.temporaries += 1;
-        let temporary = [TEMPORARY, self.temporaries.to_string().as_bytes()].concat();
-        let mode = if kind == EntryKind::Executable { 0o755 } else { 0o644 };
         if no_place {
             let hasher = blake3::Hasher::new();
             self.incoming = Some(Incoming { index, kind, temporary, file: None, hasher, size: 0, copies: false });
             return Ok(());
         }
         let file = match self.walker.ensure_parent(path) {
-            Ok(_) if kind == EntryKind::Symlink => None,
-            Ok((dir, _)) => Some(dir.create_file(&temporary, mode).map_err(ReceiverError::at("write", path))?),
+            Ok((dir, _)) => Some(dir.create_file(&temporary, mode_of(kind)).map_err(ReceiverError::at("write", path))?),
             Err(error) if is_obstruction(&error) => None,
             Err(error) => return Err(ReceiverError::at("make the directory of", path)(error)),
         };
@@ -387,32 +392,26 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn place(&mut self, incoming: Incoming, entry: Entry, link: &[u8]) -> Result<(), ReceiverError> {
+    fn place(&mut self, incoming: Incoming, entry: Entry) -> Result<(), ReceiverError> {
         let Incoming { index, temporary, file, .. } = incoming;
         let seen = self.plan.slots[index].seen;
         let placed = match self.walker.ensure_parent(&entry.path) {
-            Ok((dir, name)) => {
-                let outcome = (|| {
-                    if entry.kind == EntryKind::Symlink {
-                        dir.symlink(link, &temporary)?;
-                    }
-                    match &file {
-                        Some(file) => set_file_mtime(file, entry.mtime)?,
-                        None => dir.set_mtime(&temporary, entry.mtime)?,
-                    }
-                    rename_if_unchanged(dir, &temporary, name, seen)
-                })();
-                drop(file);
-                let outcome = match outcome {
-                    Ok(Placed::Yes(stamp)) => Ok(Placed::Yes(stamp)),
-                    // The first error counts; a temporary that cannot be removed either is found by the next run.
-                    other => dir.remove_file(&temporary).and(other),
-                };
-                outcome.map_err(ReceiverError::at("write", &entry.path))?
-            }
+            Ok((dir, name)) => finish(dir, &temporary, || {
+                match &file {
+                    Some(file) => set_file_mtime(file, entry.mtime)?,
+                    None => dir.set_mtime(&temporary, entry.mtime)?,
+                }
+                rename_if_unchanged(dir, &temporary, name, seen)
+            })
+            .map_err(ReceiverError::at("write", &entry.path))?,
             Err(error) if is_obstruction(&error) => Placed::Conflict(ConflictReason::Obstructed),
             Err(error) => return Err(ReceiverError::at("make the directory of", &entry.path)(error)),
         };
+        self.settle(index, entry, placed)
+    }
+
+    /// Notes what became of a file.
+    pub(super) fn settle(&mut self, index: usize, entry: Entry, placed: Placed) -> Result<(), ReceiverError> {
         let state = match placed {
             Placed::Yes(stamp) => {
                 self.files_written += 1;
@@ -421,8 +420,7 @@ impl<'a> Applier<'a> {
             Placed::Conflict(reason) => SlotState::Conflict(reason, self.content_now(&entry.path)?),
         };
         let slot = &mut self.plan.slots[index];
-        slot.entry = entry;
-        slot.state = state;
+        (slot.entry, slot.state) = (entry, state);
         Ok(())
     }
 
@@ -498,65 +496,4 @@ impl<'a> Applier<'a> {
         }
         Ok(())
     }
-}
-
-/// Gives a finished temporary its name unless the guest changed what is there since it was `seen`.
-pub(super) fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen: Option<Stamp>) -> io::Result<Placed> {
-    let is_dir = seen.is_some_and(|stamp| stamp.kind().is_none());
-    if is_dir {
-        dir.remove_empty_dir(name)?;
-    }
-    let outcome = match seen {
-        Some(stamp) if !is_dir => match dir.stamp(name)? {
-            Some(now) if now == stamp => return exchange(dir, temporary, name, stamp),
-            Some(_) => return Ok(Placed::Conflict(ConflictReason::ChangedInGuest)),
-            None => return Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
-        },
-        _ => dir.rename(temporary, name, Replace::No),
-    };
-    match outcome {
-        Ok(()) => match dir.stamp(name)? {
-            Some(stamp) => Ok(Placed::Yes(stamp)),
-            None => Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
-        },
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_dir => {
-            Ok(Placed::Conflict(ConflictReason::Obstructed))
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Placed::Conflict(ConflictReason::CreatedInGuest)),
-        Err(error) if is_obstruction(&error) => Ok(Placed::Conflict(ConflictReason::Obstructed)),
-        Err(error) => Err(error),
-    }
-}
-
-/// Puts the finished temporary in place of what is there, and back if that was not what was seen: a guest that saves
-/// in the very moment between two looks keeps its version.
-fn exchange(dir: &Dir, temporary: &[u8], name: &[u8], seen: Stamp) -> io::Result<Placed> {
-    let placed = |dir: &Dir| {
-        let there = dir.stamp(name)?;
-        Ok(there.map_or(Placed::Conflict(ConflictReason::DeletedInGuest), Placed::Yes))
-    };
-    match dir.exchange(temporary, name) {
-        Ok(true) => {}
-        Ok(false) => {
-            dir.rename(temporary, name, Replace::Yes)?;
-            return placed(dir);
-        }
-        Err(error) if is_absent(&error) => return Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
-        Err(error) => return Err(error),
-    }
-    let same = |now: Stamp| (now.inode, now.size, now.mtime) == (seen.inode, seen.size, seen.mtime);
-    if dir.stamp(temporary)?.is_some_and(same) {
-        dir.remove_file(temporary)?;
-        return placed(dir);
-    }
-    dir.exchange(temporary, name)?;
-    Ok(Placed::Conflict(ConflictReason::ChangedInGuest))
-}
-
-/// Something that is no directory stands where one is needed, or the reverse.
-pub(super) fn is_obstruction(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NOTEMPTY | Errno::XDEV)
-    )
 }

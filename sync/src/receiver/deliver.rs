@@ -22,8 +22,8 @@ use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{Need, Welcome};
 use rustix::fs::{FileType, Mode};
 
-use super::apply::{Placed, is_obstruction, rename_if_unchanged};
 use super::error::ReceiverError;
+use super::place::{Placed, finish, is_obstruction, rename_if_unchanged};
 use super::{Report, next, reply, report};
 use crate::diff::{ConflictReason, Observed};
 use crate::digest::DigestBuilder;
@@ -343,8 +343,5 @@ fn take_content<R: Read>(
 
 /// Gives the finished file or link its name, unless the guest changed what has it since it was `seen`.
 fn give_name(dir: &Dir, name: &[u8], seen: Option<Stamp>) -> io::Result<Placed> {
-    match rename_if_unchanged(dir, INCOMING, name, seen) {
-        Ok(Placed::Yes(stamp)) => Ok(Placed::Yes(stamp)),
-        other => dir.remove_file(INCOMING).and(other),
-    }
+    finish(dir, INCOMING, || rename_if_unchanged(dir, INCOMING, name, seen))
 }

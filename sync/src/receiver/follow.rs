@@ -17,10 +17,11 @@ use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{DeltaPart, FetchPart, WireEntry};
 use rustix::fs::FileType;
 
-use super::apply::{Applied, Applier, Sending, is_obstruction};
+use super::apply::{Applied, Applier, Sending};
 use super::error::ReceiverError;
 use super::git::{self, GitInstaller};
 use super::home::{Home, Known};
+use super::place::is_obstruction;
 use super::plan::{Against, Plan, keep, observe};
 use super::{Report, content, journal, next, next_or_end, prepare, reply, report};
 use crate::diff::{ConflictReason, Decision, Observed, decide};

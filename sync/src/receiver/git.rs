@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 
-use banger_proto::guest::v1::{GitFileDigest, GitFileEnd, GitFileStart, GitRole, ModulePath, Modules, SyncState};
+use banger_proto::guest::v1::{
+    GitFileDigest, GitFileEnd, GitFileStart, GitRole, ModulePath, Modules, PackedFiles, SyncState,
+};
 
 use super::error::ReceiverError;
 use super::home::Home;
@@ -56,6 +58,8 @@ pub struct GitInstaller<'a> {
     modules: Option<Told>,
     incoming: Option<Incoming>,
     installed: Vec<(u32, GitFileDigest)>,
+    /// Names of packs of the tree's own repository whose index has arrived, too.
+    packs: Vec<String>,
     /// References that were ours and are no longer.
     dropped: Vec<(u32, Vec<u8>)>,
     past: bool,
@@ -74,6 +78,7 @@ impl<'a> GitInstaller<'a> {
             modules: None,
             incoming: None,
             installed: Vec::new(),
+            packs: Vec::new(),
             dropped: Vec::new(),
             past: false,
             kept: false,
@@ -166,6 +171,22 @@ impl<'a> GitInstaller<'a> {
         self.install(&incoming, digest, mtime).map_err(ReceiverError::in_git("install a file in", ""))
     }
 
+    /// Opens the pack that files are in, and remembers what it brought.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Unexpected`] if it did not come in this conversation.
+    pub fn arrived(&self, files: &PackedFiles) -> Result<File, ReceiverError> {
+        let place = place_of(GitRole::Pack, &files.pack).filter(|_| self.packs.contains(&files.pack));
+        let Some((path, name)) = place else {
+            return Err(ReceiverError::Unexpected { expected: "files in a pack that has arrived" });
+        };
+        if let Some(brought) = &files.brought {
+            self.home.note_objects(brought)?;
+        }
+        let opened = open_directory(&self.home.git, &path).and_then(|dir| dir.open_file(&name));
+        opened.map_err(ReceiverError::in_git("open a pack in", "objects/pack"))
+    }
+
     /// What was installed.
     ///
     /// # Errors
@@ -231,6 +252,9 @@ impl<'a> GitInstaller<'a> {
         }
         self.dropped.extend(dropped);
         let digest = digest.as_bytes().to_vec();
+        if (incoming.role, incoming.module) == (GitRole::PackIndex, 0) {
+            self.packs.push(incoming.name.clone());
+        }
         if !matches!(incoming.role, GitRole::Pack | GitRole::PackIndex) {
             let file = GitFileDigest { role: incoming.role.into(), name: incoming.name.clone(), digest };
             self.installed.push((incoming.module, file));

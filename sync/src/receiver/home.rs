@@ -241,6 +241,17 @@ impl Home {
         self.write_state(entries, git, finish)
     }
 
+    /// Remembers objects that came before the run is finished: a next one need not bring them again.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Io`].
+    pub fn note_objects(&self, brought: &Finish) -> Result<(), ReceiverError> {
+        let mut state = self.state.clone();
+        state.entries = self.known.values().map(state_entry).collect();
+        take_over(&mut state, &self.git, Vec::new(), brought)?;
+        self.replace(b"state", &state.encode_to_vec())
+    }
+
     fn write_state(&mut self, entries: Vec<StateEntry>, git: Installed, finish: &Finish) -> Result<(), ReceiverError> {
         let mut state = std::mem::take(&mut self.state);
         state.entries = entries;
@@ -309,7 +320,7 @@ impl Home {
         }
     }
 
-    /// An interrupted run leaves at most one temporary, in a directory of a path it was going to write.
+    /// An interrupted run leaves a temporary for each core, in directories of paths it was going to write.
     fn clear_temporaries(&self) -> Result<(), ReceiverError> {
         let mut walker = Walker::new(self.root.try_clone().map_err(ReceiverError::in_git("open", "banger"))?);
         let mut paths: Vec<&TreePath> = self.pending.keys().collect();

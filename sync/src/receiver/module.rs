@@ -167,6 +167,7 @@ impl Module {
             tips: self.state.tips.clone(),
             modules: Vec::new(),
             tells_blocks: false,
+            makes_packed_files: false,
         };
         Ok(ModuleWelcome { parts: self.name.parts.clone(), welcome: Some(welcome) })
     }

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod blocks;
+mod packed;
 
 struct Place {
     _dir: tempfile::TempDir,

@@ -10,6 +10,7 @@ mod full_copy;
 mod hostile;
 mod mutation;
 mod overlay;
+mod packed;
 mod prepare;
 mod repo;
 mod resume;

@@ -292,6 +292,10 @@ async fn what_changes_after_the_observation_is_sent_as_it_is() {
     let repo = Repo::new();
     repo.write("large", &vec![1; 2 << 20]);
     repo.commit("large");
+    // What is as committed may come as an object, and so as it was observed.
+    repo.write("README.md", b"changed before\n");
+    repo.write("src/main.c", b"changed before\n");
+    repo.write("large", &vec![3; 2 << 20]);
     let overlay = observe(&repo.root, &everything()).unwrap();
     repo.write("README.md", b"changed meanwhile\n");
     repo.write("large", &vec![2; 1 << 20]);

@@ -1,0 +1,119 @@
+//! Files that are in the pack a receiver gets anyway: it is told where, and makes them itself.
+//!
+//! ```text
+//! objects and their index ──▶ PackedFiles ─▶ makes, checks digests ─▶ Need: what it could not make ─▶ sent as content
+//! ```
+//! Which object is which file is a guess from the index; the receiver checks each against the manifest's digest.
+
+use std::collections::HashSet;
+
+use banger_proto::guest::v1::sync_reply::Body as Reply;
+use banger_proto::guest::v1::sync_request::Body as Request;
+use banger_proto::guest::v1::{Finish, PackedFiles};
+use gix::index::entry::Stage;
+
+use super::PrepareError;
+use super::link::Link;
+use crate::entry::{Entry, EntryKind, Reason};
+use crate::frames::{PACKED_FILES, PACKED_SIZE};
+use crate::overlay::index;
+use crate::pack::Indexed;
+
+/// A pack the receiver has got.
+pub struct SentPack {
+    /// What it is called there.
+    pub name: String,
+    /// Sorted by name.
+    pub objects: Vec<Indexed>,
+    /// What the receiver may remember.
+    pub brought: Finish,
+}
+
+/// One file in it.
+struct File {
+    index: u32,
+    offset: u64,
+    length: u32,
+    size: u64,
+}
+
+/// Files of the manifest that are probably in a pack.
+pub struct InPack {
+    pack: String,
+    brought: Finish,
+    files: Vec<File>,
+}
+
+/// Files and bytes of content that need not be sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Saved {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// True if the index says that this file is an object of the commit.
+pub fn may_be_packed(entry: &Entry) -> bool {
+    entry.reason == Reason::Tracked
+        && matches!(entry.kind, EntryKind::File | EntryKind::Executable)
+        && entry.size <= PACKED_SIZE
+}
+
+/// Looks up what is `needed`. An index that cannot be read any more finds nothing: all content is sent then.
+pub fn find(repository: &gix::Repository, needed: &[(u32, Entry)], sent: SentPack) -> InPack {
+    let mut files: Vec<File> = Vec::new();
+    if let Ok(index) = index::read(repository) {
+        let mut indexed = index.entries().iter().peekable();
+        for (position, entry) in needed.iter().filter(|(_, entry)| may_be_packed(entry)) {
+            let path = entry.path.as_bytes();
+            while indexed.next_if(|next| &**next.path(&index) < path).is_some() {}
+            let Some(next) = indexed.peek() else { break };
+            if &**next.path(&index) == path && next.stage() == Stage::Unconflicted {
+                files.extend(locate(&sent.objects, &next.id, (*position, entry.size)));
+            }
+        }
+    }
+    // As they lie: what one is made of comes before it, and neighbours of the tree are neighbours there.
+    files.sort_unstable_by_key(|file| file.offset);
+    InPack { pack: sent.name, brought: sent.brought, files }
+}
+
+fn locate(objects: &[Indexed], id: &gix::oid, (index, size): (u32, u64)) -> Option<File> {
+    let at = objects.binary_search_by(|object| object.id.as_ref().cmp(id)).ok()?;
+    let object = &objects[at];
+    Some(File { index, offset: object.offset, length: u32::try_from(object.length).ok()?, size })
+}
+
+/// Has the receiver make them; returns the positions of those it made.
+pub async fn make(
+    link: &mut Link,
+    in_pack: InPack,
+    mut saved: impl FnMut(Saved),
+) -> Result<HashSet<u32>, PrepareError> {
+    let mut made = HashSet::with_capacity(in_pack.files.len());
+    let mut brought = Some(in_pack.brought);
+    for files in in_pack.files.chunks(PACKED_FILES) {
+        link.send(&Request::PackedFiles(PackedFiles {
+            pack: in_pack.pack.clone(),
+            indexes: files.iter().map(|file| file.index).collect(),
+            offsets: files.iter().map(|file| file.offset).collect(),
+            lengths: files.iter().map(|file| file.length).collect(),
+            brought: brought.take(),
+        }))
+        .await?;
+        let Reply::Need(need) = link.reply().await? else {
+            return Err(PrepareError::Unexpected { expected: "what could not be made" });
+        };
+        if need.bitmap.len() != files.len().div_ceil(8) {
+            return Err(PrepareError::Unexpected { expected: "one bit a file" });
+        }
+        let mut now = Saved::default();
+        for (number, file) in files.iter().enumerate() {
+            if need.bitmap[number / 8] & (1 << (number % 8)) == 0 {
+                made.insert(file.index);
+                now = Saved { files: now.files + 1, bytes: now.bytes + file.size };
+            }
+        }
+        saved(now);
+    }
+    Ok(made)
+}

@@ -1,0 +1,148 @@
+//! Makes files of objects in a pack that has just arrived, on all cores: what git needs anyway is not sent twice.
+//!
+//! The host says which object is which file, and may be wrong about it: a filter, another line ending, a file that
+//! changed. So every file is checked against the manifest's digest before it is written, and what does not fit is asked
+//! for. [`entry`] is the pack's format.
+
+mod entry;
+mod objects;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::num::NonZero;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+
+use banger_proto::guest::v1::{Need, PackedFiles};
+
+use super::apply::{Applier, Sending};
+use super::error::ReceiverError;
+use super::place::{Placed, write_small};
+use super::plan::{Slot, SlotState};
+use crate::dir::Walker;
+use crate::entry::EntryKind;
+use crate::frames::{PACKED_FILES, PACKED_SIZE};
+use crate::parallel;
+use objects::Objects;
+
+/// Files up to this size are made without asking whether there is room.
+const SMALL: u64 = 256 << 10;
+/// Bytes of larger files that may be in the making at once, whatever the number of cores.
+const ROOM: u64 = 32 << 20;
+/// Bytes of objects that are kept because others are made of them, for all cores together.
+const BASES: usize = 32 << 20;
+
+/// One file to make.
+struct Wanted {
+    index: usize,
+    offset: u64,
+    length: u32,
+    temporary: Vec<u8>,
+}
+
+impl Applier<'_> {
+    /// Makes what it can of objects in `pack`, and says what it cannot.
+    ///
+    /// # Errors
+    /// [`ReceiverError`].
+    pub fn packed(&mut self, pack: &File, told: &PackedFiles) -> Result<Need, ReceiverError> {
+        let wanted = self.wanted(told)?;
+        let slots = self.slots();
+        let (home, room) = (self.home(), Room::new(ROOM));
+        let bases = BASES / thread::available_parallelism().map_or(1, NonZero::get);
+        let outcomes = parallel::map(
+            &wanted,
+            || Ok(Maker { walker: home.walker()?, objects: Objects::of(pack, bases), room: &room }),
+            |maker, wanted| maker.make(wanted, &slots[wanted.index]),
+        )?;
+        let mut bitmap = vec![0; wanted.len().div_ceil(8)];
+        for (position, (wanted, outcome)) in wanted.into_iter().zip(outcomes).enumerate() {
+            match outcome {
+                Some(placed) => {
+                    let entry = self.slots()[wanted.index].entry.clone();
+                    self.settle(wanted.index, entry, placed)?;
+                }
+                None => bitmap[position / 8] |= 1 << (position % 8),
+            }
+        }
+        Ok(Need { bitmap })
+    }
+
+    fn wanted(&mut self, told: &PackedFiles) -> Result<Vec<Wanted>, ReceiverError> {
+        let count = told.indexes.len();
+        // No two threads may work on one file.
+        let mut seen = HashSet::with_capacity(count);
+        let is_list = told.indexes.iter().all(|index| seen.insert(*index))
+            && told.offsets.len() == count
+            && told.lengths.len() == count
+            && count <= PACKED_FILES;
+        if !is_list || self.sending() != Sending::Needed || self.in_file() {
+            return Err(ReceiverError::Unexpected { expected: "a list of files in a pack" });
+        }
+        let mut wanted = Vec::with_capacity(count);
+        for ((index, offset), length) in told.indexes.iter().zip(&told.offsets).zip(&told.lengths) {
+            let index = *index as usize;
+            if self.slots().get(index).is_none_or(|slot| slot.state != SlotState::Needed) {
+                return Err(ReceiverError::Unexpected { expected: "a file that was asked for" });
+            }
+            wanted.push(Wanted { index, offset: *offset, length: *length, temporary: self.temporary() });
+        }
+        Ok(wanted)
+    }
+}
+
+/// One thread's means.
+struct Maker<'a> {
+    walker: Walker,
+    objects: Objects<'a>,
+    room: &'a Room,
+}
+
+impl Maker<'_> {
+    /// `None`: the object is not what the manifest says.
+    fn make(&mut self, wanted: &Wanted, slot: &Slot) -> Result<Option<Placed>, ReceiverError> {
+        let entry = &slot.entry;
+        if !matches!(entry.kind, EntryKind::File | EntryKind::Executable) || entry.size > PACKED_SIZE {
+            return Ok(None);
+        }
+        let _taken = (entry.size > SMALL).then(|| self.room.take(entry.size));
+        match self.objects.blob(wanted.offset, wanted.length, entry.size) {
+            Some(data) if blake3::hash(data) == entry.digest => {
+                write_small(&mut self.walker, entry, &wanted.temporary, data, slot.seen).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Bytes that all threads together may hold.
+struct Room {
+    free: Mutex<u64>,
+    more: Condvar,
+}
+
+/// Gives its part back.
+struct Taken<'a>(&'a Room, u64);
+
+impl Room {
+    fn new(bytes: u64) -> Self {
+        Self { free: Mutex::new(bytes), more: Condvar::new() }
+    }
+
+    /// Waits until there are as many; no part is larger than the whole.
+    fn take(&self, bytes: u64) -> Taken<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.more.wait_while(free, |free| *free < bytes).unwrap_or_else(PoisonError::into_inner);
+        *free -= bytes;
+        Taken(self, bytes)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += self.1;
+        self.0.more.notify_all();
+    }
+}
+
+const _: () = assert!(PACKED_SIZE <= ROOM, "a file alone must have room");
