@@ -162,7 +162,12 @@ impl Home {
 
     /// Every content of ours `path` may have, `None` standing for absent.
     pub fn bases(&self, path: &TreePath) -> Vec<Option<Content>> {
-        let mut bases = vec![self.known.get(path).map(|known| known.entry.content())];
+        self.bases_beside(self.known.get(path), path)
+    }
+
+    /// The same for whoever has looked up what is known already.
+    pub fn bases_beside(&self, known: Option<&Known>, path: &TreePath) -> Vec<Option<Content>> {
+        let mut bases = vec![known.map(|known| known.entry.content())];
         bases.extend(self.pending.get(path).into_iter().flatten().copied());
         bases
     }

@@ -71,9 +71,9 @@ impl Plan {
         let decided = parallel::map(
             &manifest,
             || home.walker(),
-            |walker, entry| Ok((decide_entry(home, walker, entry)?, home.known.contains_key(&entry.path))),
+            |walker, entry| decide_entry(home, walker, entry),
         )?;
-        let still_wanted = decided.iter().filter(|(_, is_known)| *is_known).count();
+        let still_wanted = decided.iter().filter(|decided| decided.is_known).count();
         // Most of the time nothing is gone, and there are very many to ask about.
         if still_wanted < home.known.len() || !home.pending.is_empty() {
             let mut walker = home.walker()?;
@@ -89,7 +89,7 @@ impl Plan {
                 }
             }
         }
-        let slot = |(entry, ((state, seen), _))| Slot { entry, state, seen };
+        let slot = |(entry, Decided { state, seen, .. })| Slot { entry, state, seen };
         plan.slots = manifest.into_iter().zip(decided).map(slot).collect();
         Ok(plan)
     }
@@ -115,7 +115,7 @@ impl Plan {
             }
         }
         for entry in upserts {
-            let (mut state, seen) = decide_entry(home, &mut walker, &entry)?;
+            let Decided { mut state, seen, .. } = decide_entry(home, &mut walker, &entry)?;
             if against == Against::All && matches!(state, SlotState::Conflict(..)) {
                 state = SlotState::Needed;
             }
@@ -142,12 +142,20 @@ impl Plan {
 }
 
 /// What is to become of one wanted entry, and what was there.
-fn decide_entry(home: &Home, walker: &mut Walker, entry: &Entry) -> Result<(SlotState, Option<Stamp>), ReceiverError> {
+struct Decided {
+    state: SlotState,
+    seen: Option<Stamp>,
+    /// We put something there.
+    is_known: bool,
+}
+
+fn decide_entry(home: &Home, walker: &mut Walker, entry: &Entry) -> Result<Decided, ReceiverError> {
     if home.fresh {
-        return Ok((SlotState::Needed, None));
+        return Ok(Decided { state: SlotState::Needed, seen: None, is_known: false });
     }
-    let (observed, seen) = observe(walker, &entry.path, home.known.get(&entry.path))?;
-    let state = match (decide(Some(entry.content()), &home.bases(&entry.path), observed), seen) {
+    let known = home.known.get(&entry.path);
+    let (observed, seen) = observe(walker, &entry.path, known)?;
+    let state = match (decide(Some(entry.content()), &home.bases_beside(known, &entry.path), observed), seen) {
         (Decision::Keep, Some(stamp)) => SlotState::Right(keep(walker, entry, stamp)?),
         (Decision::Conflict(reason), _) => {
             let content = match observed {
@@ -158,7 +166,7 @@ fn decide_entry(home: &Home, walker: &mut Walker, entry: &Entry) -> Result<(Slot
         }
         (Decision::Keep | Decision::Write | Decision::Remove, _) => SlotState::Needed,
     };
-    Ok((state, seen))
+    Ok(Decided { state, seen, is_known: known.is_some() })
 }
 
 /// The content is right; its time may have to follow the host's.
