@@ -126,9 +126,9 @@ impl FirecrackerPlatform {
             self.root.perform(id, network::attach_link(&plan.id, address)).await?;
             self.root.perform(id, root_disk).await
         };
-        // Both to their end: what is still being made could not be undone.
-        let (disk, provisioned) =
-            tokio::join!(work_disk::make_in(&mke2fs, plan, &disk, reporter.cancellation()), privileged);
+        // Both to their end: what is still being made could not be undone. The helper first: starting mke2fs blocks.
+        let (provisioned, disk) =
+            tokio::join!(privileged, work_disk::make_in(&mke2fs, plan, &disk, reporter.cancellation()));
         made.files(disk.iter().flatten().cloned());
         match disk.map(drop).and(provisioned) {
             Ok(()) => {
