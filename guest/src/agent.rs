@@ -82,8 +82,12 @@ fn run() -> ExitCode {
             None => None,
         };
         // In a bare initramfs the server runs, but there is nothing to reach.
-        if ssh.is_some() && handed.outcome.end == End::System {
+        let is_reachable = ssh.is_some() && handed.outcome.end == End::System;
+        if is_reachable {
             milestones.reachable();
+        }
+        end_head_start();
+        if is_reachable {
             log::landmark("reachable");
         }
         milestones.reached_end_of_init();
@@ -105,6 +109,15 @@ fn run() -> ExitCode {
         }
     });
     ExitCode::SUCCESS
+}
+
+/// pid 1 waits for a word ([`switch::start_agent`](crate::init::switch::start_agent)). A second agent of this boot has
+/// nobody to tell it to; and nobody reads what a program of ours might print later.
+fn end_head_start() {
+    let _ = rustix::io::write(rustix::stdio::stdout(), b"\n");
+    if let Ok(nowhere) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&nowhere);
+    }
 }
 
 async fn start_ssh(seed: &Seed, milestones: &Milestones) -> Option<SshServer> {

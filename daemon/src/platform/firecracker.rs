@@ -7,11 +7,12 @@
 //! provision   ../work_disk.rs, root_client.rs (link, root disk)
 //! launch      ../initrd.rs, launch.rs, machine.rs, api.rs
 //! inspect     observe.rs, handles.rs          by the helper's ledger, then by asking the VMM
-//! control     vsock.rs
+//! control     vsock.rs, console.rs
 //! reassert    network.rs, fullness.rs
 //! ```
 
 mod api;
+mod console;
 mod examine;
 mod files;
 mod fullness;
@@ -125,9 +126,9 @@ impl FirecrackerPlatform {
             self.root.perform(id, network::attach_link(&plan.id, address)).await?;
             self.root.perform(id, root_disk).await
         };
-        // Both to their end: what is still being made could not be undone.
-        let (disk, provisioned) =
-            tokio::join!(work_disk::make_in(&mke2fs, plan, &disk, reporter.cancellation()), privileged);
+        // Both to their end: what is still being made could not be undone. The helper first: starting mke2fs blocks.
+        let (provisioned, disk) =
+            tokio::join!(privileged, work_disk::make_in(&mke2fs, plan, &disk, reporter.cancellation()));
         made.files(disk.iter().flatten().cloned());
         match disk.map(drop).and(provisioned) {
             Ok(()) => {
@@ -278,8 +279,10 @@ impl Platform for FirecrackerPlatform {
     }
 
     fn connect_control<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Result<UnixStream, PlatformError>> {
-        let socket = self.files(plan).vsock_socket;
-        Box::pin(async move { Ok(vsock::connect_when_listening(&socket, CONTROL_VSOCK_PORT).await) })
+        let files = self.files(plan);
+        Box::pin(async move {
+            Ok(vsock::connect_when_listening(&files.vsock_socket, CONTROL_VSOCK_PORT, &files.console).await)
+        })
     }
 
     fn wait_gone<'a>(&'a self, process: &'a ProcessIdentity) -> BoxFuture<'a, ()> {

@@ -1,4 +1,4 @@
-//! The one file here with unsafe code: detaching a child before it executes, and waiting on a pidfd.
+//! The one file here with unsafe code: detaching a child before it executes, and waiting on a descriptor.
 //!
 //! A VMM must outlive bangerd and must hold nothing of it: no terminal, no process group, no descriptor.
 
@@ -34,9 +34,16 @@ pub fn detach(command: &mut Command) {
 /// # Errors
 /// If the descriptor cannot be watched.
 pub async fn ended(pidfd: OwnedFd) -> io::Result<()> {
+    watch(pidfd)?.readable().await.map(drop)
+}
+
+/// A descriptor that can be waited for until there is something to read.
+///
+/// # Errors
+/// If it cannot be watched.
+pub fn watch(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open and stays the same descriptor until it is dropped, and it is moved in here.
-    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-    watched.readable().await.map(drop)
+    unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 /// Marks every descriptor from 3 up. Rust's own are marked anyway; this is for what C code may have opened.

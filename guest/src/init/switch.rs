@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use super::BootError;
@@ -72,13 +74,34 @@ fn delete_below(directory: &OwnedFd, device: u64) {
     }
 }
 
-/// Starts the supervised agent, which will outlive this program in pid 1.
+/// An agent that takes longer has to share the processor with the image's init.
+const HEAD_START: Duration = Duration::from_secs(2);
+
+/// Starts the supervised agent, which will outlive this program in pid 1, and lets it have the processor until it is
+/// reachable: whoever waits for a guest waits for that, and an init that starts is busy.
 pub fn start_agent(binary: &Path) {
     let mut command = Command::new(binary);
     command.arg0(SPARED).arg("agent").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    if let Err(error) = command.spawn() {
-        log::failure(&format!("cannot start the agent: {error}"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    match command.spawn() {
+        Ok(mut agent) => {
+            if let Some(word) = agent.stdout.take() {
+                wait_for(word.as_fd(), HEAD_START);
+            }
+        }
+        Err(error) => log::failure(&format!("cannot start the agent: {error}")),
+    }
+}
+
+/// Until something can be read, or for as long as that.
+fn wait_for(word: BorrowedFd<'_>, limit: Duration) {
+    let until = Instant::now() + limit;
+    loop {
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut [PollFd::from_borrowed_fd(word, PollFlags::IN)], left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zbus::Connection;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use crate::error::{Step, StepError, step};
 
@@ -21,6 +21,18 @@ pub fn talk<T>(attempt: &str, dialogue: impl AsyncFnOnce(&Connection) -> zbus::R
             Err(_) => Err(StepError::new(attempt, format!("no answer on the system bus within {} s", LIMIT.as_secs()))),
         }
     })
+}
+
+/// One property, by its interface and name. A proxy would have all of them sent and follow them from then on.
+pub async fn property(
+    connection: &Connection,
+    service: &str,
+    path: &OwnedObjectPath,
+    wanted: (&str, &str),
+) -> zbus::Result<OwnedVariant> {
+    let answer =
+        connection.call_method(Some(service), path, Some("org.freedesktop.DBus.Properties"), "Get", &wanted).await?;
+    answer.body().deserialize()
 }
 
 /// True if the bus answered with this error.

@@ -10,6 +10,9 @@ use crate::error::{Step, StepError};
 use crate::request::Switch;
 
 const SERVICE: &str = "org.freedesktop.resolve1";
+const MANAGER: &str = "/org/freedesktop/resolve1";
+const MANAGER_INTERFACE: &str = "org.freedesktop.resolve1.Manager";
+const LINK_INTERFACE: &str = "org.freedesktop.resolve1.Link";
 const AF_INET: i32 = 2;
 
 /// A server, as the bus gives it: family, address, port, name for TLS.
@@ -45,10 +48,12 @@ pub fn is_ready(bridge: &str, gateway: Ipv4Addr) -> Step<bool> {
     let attempt = format!("ask systemd-resolved about the bridge {bridge}");
     let index = i32::try_from(index).map_err(|error| StepError::new(attempt.clone(), error))?;
     bus::talk(&attempt, async |connection| {
-        let path: zbus::OwnedObjectPath = manager(connection).await?.call("GetLink", &(index,)).await?;
-        let link = Proxy::new(connection, SERVICE, path, "org.freedesktop.resolve1.Link").await?;
-        let servers: Vec<Server> = link.get_property("DNSEx").await?;
-        let domains: Vec<(String, bool)> = link.get_property("Domains").await?;
+        let answer =
+            connection.call_method(Some(SERVICE), MANAGER, Some(MANAGER_INTERFACE), "GetLink", &(index,)).await?;
+        let link: zbus::OwnedObjectPath = answer.body().deserialize()?;
+        let property = async |name| bus::property(connection, SERVICE, &link, (LINK_INTERFACE, name)).await;
+        let servers = Vec::<Server>::try_from(property("DNSEx").await?)?;
+        let domains = Vec::<(String, bool)>::try_from(property("Domains").await?)?;
         let is_ours = |(family, address, port, _): &Server| {
             *family == AF_INET && *address == gateway.octets() && *port == DNS_PORT
         };
@@ -57,5 +62,5 @@ pub fn is_ready(bridge: &str, gateway: Ipv4Addr) -> Step<bool> {
 }
 
 async fn manager(connection: &Connection) -> zbus::Result<Proxy<'_>> {
-    Proxy::new(connection, SERVICE, "/org/freedesktop/resolve1", "org.freedesktop.resolve1.Manager").await
+    Proxy::new(connection, SERVICE, MANAGER, MANAGER_INTERFACE).await
 }

@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use banger_proto::install::{HELPER_STATE_DIRECTORY, PROGRAM_DIRECTORY, STATE_DIRECTORY};
 use banger_proto::names::VmId;
 use futures_util::StreamExt as _;
-use zbus::{Connection, OwnedObjectPath, Proxy, Variant};
+use zbus::message::{Message, Type};
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, Variant};
 
 use super::{Limits, bus};
 use crate::error::{Step, StepError};
 use crate::kernel_names::{self, SLICE};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "/org/freedesktop/systemd1";
+const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// Of the machine monitor beside the guest's memory: its own, and the page cache of its disks.
 const MEMORY_OVERHEAD_MIB: u64 = 256;
@@ -38,14 +41,12 @@ const CAPABILITIES: [(u32, &str); 8] = [
 pub fn start(vm: &VmId, limits: Limits) -> Step<u32> {
     let name = kernel_names::unit(vm);
     let outcome = bus::talk(&format!("start the unit {name}"), async |connection| {
-        let manager = manager(connection).await?;
-        let mut jobs = manager.receive_signal("JobRemoved").await?;
+        let mut jobs = jobs(connection).await?;
         let properties: Vec<(&str, Variant<'_>)> = properties(vm, limits).into_iter().collect();
         let auxiliary: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-        let job: OwnedObjectPath =
-            manager.call("StartTransientUnit", &(name.as_str(), "fail", properties, auxiliary)).await?;
-        let result = outcome_of(&mut jobs, &job).await?;
-        Ok((result, main_process(connection, &manager, &name).await))
+        let started = ask(connection, "StartTransientUnit", &(name.as_str(), "fail", properties, auxiliary)).await?;
+        let result = outcome_of(&mut jobs, &started).await?;
+        Ok((result, main_process(connection, &name).await))
     })?;
     match outcome {
         (result, Ok(Some(pid))) if result == "done" => Ok(pid),
@@ -59,10 +60,9 @@ pub fn start(vm: &VmId, limits: Limits) -> Step<u32> {
 /// Stops the unit, and so every process in it; content if there is none.
 pub fn stop(name: &str) -> Step<()> {
     bus::talk(&format!("stop the unit {name}"), async |connection| {
-        let manager = manager(connection).await?;
-        let mut jobs = manager.receive_signal("JobRemoved").await?;
-        match manager.call::<_, _, OwnedObjectPath>("StopUnit", &(name, "replace")).await {
-            Ok(job) => outcome_of(&mut jobs, &job).await.map(|_| ()),
+        let mut jobs = jobs(connection).await?;
+        match ask(connection, "StopUnit", &(name, "replace")).await {
+            Ok(stopping) => outcome_of(&mut jobs, &stopping).await.map(|_| ()),
             Err(error) if bus::is_error(&error, NO_SUCH_UNIT) => Ok(()),
             Err(error) => Err(error),
         }
@@ -72,33 +72,54 @@ pub fn stop(name: &str) -> Step<()> {
 /// Stops the slice if no unit is in it.
 pub fn stop_slice_if_empty() -> Step<()> {
     let members = bus::talk(&format!("look into the slice {SLICE}"), async |connection| {
-        let manager = manager(connection).await?;
         let patterns = (Vec::<String>::new(), vec!["banger-vm-*.service".to_owned()]);
         type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-        manager.call::<_, _, Vec<Listed>>("ListUnitsByPatterns", &patterns).await
+        ask(connection, "ListUnitsByPatterns", &patterns).await?.body().deserialize::<Vec<Listed>>()
     })?;
     if members.is_empty() { stop(SLICE) } else { Ok(()) }
 }
 
-async fn manager(connection: &Connection) -> zbus::Result<Proxy<'_>> {
-    Proxy::new(connection, SERVICE, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager").await
+/// Calls a method of the manager. Not through a proxy: that would ask who the manager is and follow its properties, and
+/// a launch waits for each question.
+async fn ask<B: serde::Serialize + zbus::DynamicType>(
+    connection: &Connection,
+    method: &str,
+    arguments: &B,
+) -> zbus::Result<Message> {
+    connection.call_method(Some(SERVICE), MANAGER, Some(MANAGER_INTERFACE), method, arguments).await
 }
 
-async fn main_process(connection: &Connection, manager: &Proxy<'_>, name: &str) -> zbus::Result<Option<u32>> {
-    let path: OwnedObjectPath = manager.call("GetUnit", &(name,)).await?;
-    let service = Proxy::new(connection, SERVICE, path, "org.freedesktop.systemd1.Service").await?;
-    let pid: u32 = service.get_property("MainPID").await?;
+/// Ended jobs, from now on.
+async fn jobs(connection: &Connection) -> zbus::Result<MessageStream> {
+    let rule = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(SERVICE)
+        .path(MANAGER)
+        .interface(MANAGER_INTERFACE)
+        .member("JobRemoved")
+        .build()?;
+    MessageStream::for_match_rule(rule, connection, None).await
+}
+
+async fn main_process(connection: &Connection, name: &str) -> zbus::Result<Option<u32>> {
+    let unit: OwnedObjectPath = ask(connection, "GetUnit", &(name,)).await?.body().deserialize()?;
+    let wanted = ("org.freedesktop.systemd1.Service", "MainPID");
+    let property = bus::property(connection, SERVICE, &unit, wanted).await?;
+    let pid = u32::try_from(property)?;
     Ok(Some(pid).filter(|pid| *pid != 0))
 }
 
-/// How the job ended: "done", "failed" …
-async fn outcome_of(
-    jobs: &mut (impl futures_util::Stream<Item = zbus::Message> + Unpin),
-    job: &OwnedObjectPath,
-) -> zbus::Result<String> {
+/// How the job ended that this answer of the manager names: "done", "failed" …
+async fn outcome_of(jobs: &mut MessageStream, answer: &Message) -> zbus::Result<String> {
+    let job: OwnedObjectPath = answer.body().deserialize()?;
     while let Some(message) = jobs.next().await {
+        let message = message?;
+        // Anybody may send us a signal of that name: only who answered us is the manager.
+        if message.header().sender() != answer.header().sender() {
+            continue;
+        }
         let (_, path, _, result): (u32, OwnedObjectPath, String, String) = message.body().deserialize()?;
-        if path == *job {
+        if path == job {
             return Ok(result);
         }
     }

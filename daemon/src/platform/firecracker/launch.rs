@@ -4,7 +4,7 @@
 //! any failure here ends it, and one that a crash of bangerd left is ended when it is found
 //! ([`observe`](super::observe)).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,18 +40,16 @@ impl FirecrackerPlatform {
     ) -> Result<Running, PlatformError> {
         self.ensure_ours(plan)?;
         let (id, address) = (reporter.operation_id(), address_of(plan)?);
-        let _stable = self.changing.read().await;
-        let holdings = self.root.inventory(id).await?;
-        if let Some(process) = self.listed(&holdings, &plan.id) {
-            let attempt = format!("cannot start {}, its VMM runs already with pid {}", plan.name, process.pid);
-            return Err(error::plain(Kind::Conflict, attempt));
-        }
-        // A reboot of the host took the link away, and the settings may have changed since.
-        for request in network::before_launch(&holdings, plan, address) {
-            self.root.perform(id, request).await?;
-        }
         let files = self.files(plan);
-        self.write_initrd(plan, seed, &files).await?;
+        let _stable = self.changing.read().await;
+        // Side by side: the helper looks at the host while we write.
+        let (readied, written) =
+            tokio::join!(self.make_ready(plan, id, address), self.write_initrd(plan, seed, &files));
+        if let Err(error) = readied.and(written) {
+            // The first error stays; a file that cannot be removed is replaced by the next launch.
+            let _ = initrd::remove(&files.initrd);
+            return Err(error);
+        }
         keep_previous(&files)?;
         metrics::make(&files.metrics).map_err(|source| error::on_path("cannot make", &files.metrics, source))?;
         let started = self.start_vmm(plan, &files, reporter).await;
@@ -64,6 +62,20 @@ impl FirecrackerPlatform {
             }
             (Err(error), _) => Err(error),
         }
+    }
+
+    /// No VMM of its own runs, and its link is as a start needs it.
+    async fn make_ready(&self, plan: &VmPlan, operation_id: &str, address: Ipv4Addr) -> Result<(), PlatformError> {
+        let holdings = self.root.inventory(operation_id).await?;
+        if let Some(process) = self.listed(&holdings, &plan.id) {
+            let attempt = format!("cannot start {}, its VMM runs already with pid {}", plan.name, process.pid);
+            return Err(error::plain(Kind::Conflict, attempt));
+        }
+        // A reboot of the host took the link away, and the settings may have changed since.
+        for request in network::before_launch(&holdings, plan, address) {
+            self.root.perform(operation_id, request).await?;
+        }
+        Ok(())
     }
 
     async fn write_initrd(&self, plan: &VmPlan, seed: &Seed, files: &Files) -> Result<(), PlatformError> {
@@ -127,14 +139,14 @@ impl FirecrackerPlatform {
 }
 
 /// The facts about a running VMM.
-pub(super) fn running(plan: &VmPlan, address: std::net::Ipv4Addr, process: ProcessIdentity) -> Running {
+pub(super) fn running(plan: &VmPlan, address: Ipv4Addr, process: ProcessIdentity) -> Running {
     let at = |port| SocketAddr::from((address, port));
     Running { process, agent_address: at(AGENT_SSH_PORT), ssh_address: plan.image_has_sshd.then(|| at(IMAGE_SSH_PORT)) }
 }
 
 /// Says everything to the VMM and starts its guest.
 async fn configure(plan: &VmPlan, files: &Files, cancel: &CancellationToken) -> Result<(), ApiError> {
-    let address = plan.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+    let address = plan.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
     let mut api = connect(&files.api_socket, LISTEN_PATIENCE, || !cancel.is_cancelled()).await?;
     for put in machine::requests(plan, address) {
         api.put(&put).await?;

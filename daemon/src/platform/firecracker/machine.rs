@@ -26,6 +26,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("panic=-1", "a panicked guest resets at once, which ends the VMM; its last words stay in the console log"),
     ("reboot=k", "the keyboard controller's reset is the one this machine has; it ends the VMM"),
     ("nowatchdog", "a vCPU that gets no host CPU for a while is not locked up"),
+    ("cryptomgr.notests", "half a second of self-tests on an emulated host, of code that is the same in every boot"),
     ("i8042.noaux", "there is no mouse to probe for"),
     ("i8042.nomux", "nor four of them"),
     ("i8042.nopnp", "the controller is where it always was"),

@@ -10,22 +10,32 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-/// Between the first attempts while the guest does not listen yet. Each is a packet to the guest, which has better to do.
+use super::console::Console;
+
+/// Between two attempts at least.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Of the time waited so far, between two later attempts: what is found late is found late by little.
-const SHARE: u32 = 40;
+/// Of the time waited so far, between two attempts while the guest says nothing: each is a packet to a guest that has
+/// better to do, and what is found late is found late by little.
+const SHARE: u32 = 20;
 /// `OK 4294967295`.
 const ANSWER_LIMIT: usize = 32;
 
 /// A connection, as soon as the guest listens; it may never. Whoever waits watches the VMM meanwhile.
-pub async fn connect_when_listening(socket: &Path, port: u32) -> UnixStream {
+///
+/// A guest of ours says on its console that it is reachable, so each word there is a reason to try.
+pub async fn connect_when_listening(socket: &Path, port: u32, console: &Path) -> UnixStream {
+    let console = Console::watch(console);
     let began = Instant::now();
     loop {
         match connect(socket, port).await {
             Ok(stream) => return stream,
             Err(error) => tracing::trace!(path = %socket.display(), "no guest listens yet: {error}"),
         }
-        tokio::time::sleep(AGAIN.max(began.elapsed() / SHARE)).await;
+        tokio::time::sleep(AGAIN).await;
+        tokio::select! {
+            () = console.written() => {}
+            () = tokio::time::sleep(began.elapsed() / SHARE) => {}
+        }
     }
 }
 
@@ -62,7 +72,7 @@ mod tests {
         let path = scratch.path().join("vsock.sock");
         let connecting = tokio::spawn({
             let path = path.clone();
-            async move { connect_when_listening(&path, 1024).await }
+            async move { connect_when_listening(&path, 1024, &path.with_extension("console")).await }
         });
         // First there is no socket, then no listener in the guest, then an answer with the guest's first bytes.
         tokio::time::sleep(AGAIN).await;
@@ -94,5 +104,24 @@ mod tests {
             });
             connected.unwrap_err();
         }
+    }
+    #[tokio::test]
+    async fn a_word_on_the_console_is_a_reason_to_ask_at_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (path, console) = (scratch.path().join("vsock.sock"), scratch.path().join("console.log"));
+        let mut written = std::fs::File::create(&console).unwrap();
+        let vmm = UnixListener::bind(&path).unwrap();
+        let connecting = tokio::spawn(async move { connect_when_listening(&path, 1024, &console).await });
+        // The first attempt hangs, as it does until the guest has found its vsock; so the next would come late.
+        let (refused, _) = vmm.accept().await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        tokio::time::resume();
+        drop(refused);
+        std::io::Write::write_all(&mut written, b"reachable").unwrap();
+        let soon = Duration::from_secs(60);
+        let (mut accepted, _) = tokio::time::timeout(soon, vmm.accept()).await.unwrap().unwrap();
+        accepted.write_all(b"OK 1\n").await.unwrap();
+        connecting.await.unwrap();
     }
 }
