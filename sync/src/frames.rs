@@ -16,7 +16,7 @@ pub const CHUNK: usize = 256 << 10;
 /// How much a sender collects into one batch.
 pub const BATCH: usize = 1 << 20;
 /// Most files one list of files in a pack may have.
-pub const PACKED_FILES: usize = 4096;
+pub const PACKED_FILES: usize = 8192;
 /// Largest file that is made of an object in a pack: it is held in memory.
 pub const PACKED_SIZE: u64 = 16 << 20;
 /// Most entries a manifest may have.

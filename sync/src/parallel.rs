@@ -8,8 +8,8 @@ use std::thread;
 const THREADS: usize = 8;
 /// Fewer items are not worth a thread.
 const LEAST: usize = 16;
-/// Several chunks for each core, as large files are not spread evenly.
-const CHUNKS_FOR_EACH: usize = 8;
+/// Many chunks for each core, as large files are not spread evenly and the last chunk leaves all other cores idle.
+const CHUNKS_FOR_EACH: usize = 32;
 
 /// With the number of the chunk it belongs to.
 type Numbered<T> = (usize, T);

@@ -492,7 +492,7 @@ pub struct FileEnd {
 }
 /// Files whose content is that of objects in a pack that has just arrived, in place of sending it. They are made as the
 /// manifest describes them, digest and all; what the pack has something else for is asked for. Answered by Need, one bit a
-/// file. Bound: 4,096 files.
+/// file. Bound: 8,192 files.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PackedFiles {
     /// Its name in GitFileStart.

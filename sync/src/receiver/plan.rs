@@ -68,11 +68,7 @@ impl Plan {
     pub fn make(home: &Home, manifest: Vec<Entry>) -> Result<Self, ReceiverError> {
         refuse_files_as_directories(&manifest)?;
         let mut plan = Self::default();
-        let decided = parallel::map(
-            &manifest,
-            || home.walker(),
-            |walker, entry| decide_entry(home, walker, entry),
-        )?;
+        let decided = parallel::map(&manifest, || home.walker(), |walker, entry| decide_entry(home, walker, entry))?;
         let still_wanted = decided.iter().filter(|decided| decided.is_known).count();
         // Most of the time nothing is gone, and there are very many to ask about.
         if still_wanted < home.known.len() || !home.pending.is_empty() {

@@ -119,9 +119,9 @@ impl<'a> Objects<'a> {
     fn inflate(&mut self, head: Head) -> Option<&[u8]> {
         let size = usize::try_from(head.size).ok()?;
         grow(&mut self.inflated, size);
-        let compressed = self.compressed.get(head.length..self.filled)?;
+        let compressed = deflated(self.compressed.get(head.length..self.filled)?)?;
         let data = self.inflated.get_mut(..size)?;
-        let count = self.inflate.zlib_decompress(compressed, data).ok()?;
+        let count = self.inflate.deflate_decompress(compressed, data).ok()?;
         (count == size).then_some(data)
     }
 
@@ -132,6 +132,14 @@ impl<'a> Objects<'a> {
             }
         }
     }
+}
+
+/// What the head of a zlib stream (RFC 1950) is before. Its checksum is not looked at: what is made has a digest.
+fn deflated(stream: &[u8]) -> Option<&[u8]> {
+    let (&[method, flags], data) = stream.split_first_chunk()?;
+    let has_dictionary = flags & 0x20 != 0;
+    let is_head = method & 0xf == 8 && u16::from_be_bytes([method, flags]) % 31 == 0;
+    (is_head && !has_dictionary).then_some(data)
 }
 
 /// Bases come before what is made of them.

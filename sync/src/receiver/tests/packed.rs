@@ -174,8 +174,8 @@ fn no_list_makes_anything_but_files_of_the_manifest_that_were_asked_for() {
         with(&|files| files.pack = "../../../outside/precious".into()),
         with(&|files| files.pack = NAME.replace('0', "1")),
         with(&|files| {
-            files.indexes = (0..5000).collect();
-            (files.offsets, files.lengths) = (vec![12; 5000], vec![12; 5000]);
+            files.indexes = (0..9000).collect();
+            (files.offsets, files.lengths) = (vec![12; 9000], vec![12; 9000]);
         }),
     ];
     for files in lists {
