@@ -19,6 +19,7 @@ use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{Chunk, DeliverEntry, DeliverPart, SyncPurpose};
 
+use crate::bitmap;
 use crate::frames::CHUNK;
 use crate::path::TreePath;
 pub use crate::piece::{BYTES_LIMIT, PIECES_LIMIT};
@@ -152,12 +153,10 @@ pub async fn deliver(
     let Reply::Need(need) = link.reply().await? else {
         return Err(PrepareError::Unexpected { expected: "the list of needed files" });
     };
-    if need.bitmap.len() != files.items.len().div_ceil(8) {
-        return Err(PrepareError::Unexpected { expected: "one bit an entry" });
-    }
-    let is_needed = |index: usize| need.bitmap[index / 8] & (1 << (index % 8)) != 0;
+    let bits = bitmap::parse(&need.bitmap, files.items.len());
+    let Some(bits) = bits else { return Err(PrepareError::Unexpected { expected: "one bit an entry" }) };
     let mut bytes_sent = 0;
-    for (_, item) in files.items.iter().enumerate().filter(|(index, _)| is_needed(*index)) {
+    for (item, _) in files.items.iter().zip(bits).filter(|(_, is_needed)| *is_needed) {
         for chunk in item.content.chunks(CHUNK) {
             link.send(&Request::Chunk(Chunk { data: chunk.to_vec().into() })).await?;
         }

@@ -12,6 +12,7 @@
 //! brings files of the owner's home that belong to no repository.
 //! Without the `host` feature only the wire format and the receiver remain; that is what the guest builds.
 
+mod bitmap;
 pub mod blocks;
 pub mod diff;
 pub mod digest;

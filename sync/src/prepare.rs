@@ -27,6 +27,7 @@ use banger_proto::guest::v1::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::bitmap;
 use crate::blocks::Known;
 use crate::diff::ConflictReason;
 use crate::digest::{DigestBuilder, TreeDigest};
@@ -300,12 +301,10 @@ pub(crate) async fn send_manifest(link: &mut Link, entries: &[Entry]) -> Result<
 }
 
 fn select(entries: &[Entry], bitmap: &[u8]) -> Result<Vec<(u32, Entry)>, PrepareError> {
-    if bitmap.len() != entries.len().div_ceil(8) {
-        return Err(PrepareError::Unexpected { expected: "one bit an entry" });
-    }
-    let is_set = |index: usize| bitmap[index / 8] & (1 << (index % 8)) != 0;
+    let bits = bitmap::parse(bitmap, entries.len());
+    let Some(bits) = bits else { return Err(PrepareError::Unexpected { expected: "one bit an entry" }) };
     let mut needed = Vec::new();
-    for (index, entry) in entries.iter().enumerate().filter(|(index, _)| is_set(*index)) {
+    for ((index, entry), _) in entries.iter().enumerate().zip(bits).filter(|(_, is_needed)| *is_needed) {
         let index = u32::try_from(index).map_err(|_| PrepareError::Unexpected { expected: "fewer files" })?;
         needed.push((index, entry.clone()));
     }

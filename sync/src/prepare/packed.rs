@@ -14,10 +14,14 @@ use gix::index::entry::Stage;
 
 use super::PrepareError;
 use super::link::Link;
+use crate::bitmap;
 use crate::entry::{Entry, EntryKind, Reason};
 use crate::frames::{PACKED_FILES, PACKED_SIZE};
 use crate::overlay::index;
 use crate::pack::Indexed;
+
+/// Of files in a pack, from which on it is remembered before they are made.
+const WORTH_REMEMBERING: u64 = 1 << 20;
 
 /// A pack the receiver has got.
 pub struct SentPack {
@@ -90,7 +94,9 @@ pub async fn make(
     mut saved: impl FnMut(Saved),
 ) -> Result<HashSet<u32>, PrepareError> {
     let mut made = HashSet::with_capacity(in_pack.files.len());
-    let mut brought = Some(in_pack.brought);
+    // Writing that down takes as long as the tree is large: not for what would come again in a moment.
+    let size: u64 = in_pack.files.iter().map(|file| u64::from(file.length)).sum();
+    let mut brought = Some(in_pack.brought).filter(|_| size > WORTH_REMEMBERING);
     for files in in_pack.files.chunks(PACKED_FILES) {
         link.send(&Request::PackedFiles(PackedFiles {
             pack: in_pack.pack.clone(),
@@ -103,15 +109,13 @@ pub async fn make(
         let Reply::Need(need) = link.reply().await? else {
             return Err(PrepareError::Unexpected { expected: "what could not be made" });
         };
-        if need.bitmap.len() != files.len().div_ceil(8) {
+        let Some(bits) = bitmap::parse(&need.bitmap, files.len()) else {
             return Err(PrepareError::Unexpected { expected: "one bit a file" });
-        }
+        };
         let mut now = Saved::default();
-        for (number, file) in files.iter().enumerate() {
-            if need.bitmap[number / 8] & (1 << (number % 8)) == 0 {
-                made.insert(file.index);
-                now = Saved { files: now.files + 1, bytes: now.bytes + file.size };
-            }
+        for (file, _) in files.iter().zip(bits).filter(|(_, is_needed)| !*is_needed) {
+            made.insert(file.index);
+            now = Saved { files: now.files + 1, bytes: now.bytes + file.size };
         }
         saved(now);
     }

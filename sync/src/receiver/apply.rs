@@ -110,7 +110,8 @@ impl<'a> Applier<'a> {
         }
         let (temporary, seen) = (self.temporary(), self.plan.slots[index].seen);
         let placed = write_small(&mut self.walker, &entry, &temporary, &file.data, seen)?;
-        self.settle(index, entry, placed)
+        self.plan.slots[index].entry = entry;
+        self.settle(index, placed)
     }
 
     /// A large file begins.
@@ -407,20 +408,22 @@ impl<'a> Applier<'a> {
             Err(error) if is_obstruction(&error) => Placed::Conflict(ConflictReason::Obstructed),
             Err(error) => return Err(ReceiverError::at("make the directory of", &entry.path)(error)),
         };
-        self.settle(index, entry, placed)
+        self.plan.slots[index].entry = entry;
+        self.settle(index, placed)
     }
 
     /// Notes what became of a file.
-    pub(super) fn settle(&mut self, index: usize, entry: Entry, placed: Placed) -> Result<(), ReceiverError> {
-        let state = match placed {
+    pub(super) fn settle(&mut self, index: usize, placed: Placed) -> Result<(), ReceiverError> {
+        self.plan.slots[index].state = match placed {
             Placed::Yes(stamp) => {
                 self.files_written += 1;
                 SlotState::Right(stamp)
             }
-            Placed::Conflict(reason) => SlotState::Conflict(reason, self.content_now(&entry.path)?),
+            Placed::Conflict(reason) => {
+                let path = self.plan.slots[index].entry.path.clone();
+                SlotState::Conflict(reason, self.content_now(&path)?)
+            }
         };
-        let slot = &mut self.plan.slots[index];
-        (slot.entry, slot.state) = (entry, state);
         Ok(())
     }
 

@@ -25,6 +25,7 @@ use rustix::fs::{FileType, Mode};
 use super::error::ReceiverError;
 use super::place::{Placed, finish, is_obstruction, rename_if_unchanged};
 use super::{Report, next, reply, report};
+use crate::bitmap;
 use crate::diff::{ConflictReason, Observed};
 use crate::digest::DigestBuilder;
 use crate::dir::{Dir, Stamp, Walker, is_absent};
@@ -150,13 +151,8 @@ fn receive<R: Read>(reader: &mut FrameReader<R>) -> Result<(Vec<Piece>, Guest), 
 
 /// Only files have content that must be sent.
 fn needed(slots: &[Slot]) -> Vec<u8> {
-    let mut bitmap = vec![0; slots.len().div_ceil(8)];
-    for (index, slot) in slots.iter().enumerate() {
-        if slot.decision == Decision::Make && matches!(slot.piece.what, What::File { .. }) {
-            bitmap[index / 8] |= 1 << (index % 8);
-        }
-    }
-    bitmap
+    let is_needed = |slot: &Slot| slot.decision == Decision::Make && matches!(slot.piece.what, What::File { .. });
+    bitmap::render(slots.iter().map(is_needed))
 }
 
 /// Pure.

@@ -19,6 +19,7 @@ use super::apply::{Applier, Sending};
 use super::error::ReceiverError;
 use super::place::{Placed, write_small};
 use super::plan::{Slot, SlotState};
+use crate::bitmap;
 use crate::dir::Walker;
 use crate::entry::EntryKind;
 use crate::frames::{PACKED_FILES, PACKED_SIZE};
@@ -55,14 +56,10 @@ impl Applier<'_> {
             || Ok(Maker { walker: home.walker()?, objects: Objects::of(pack, bases), room: &room }),
             |maker, wanted| maker.make(wanted, &slots[wanted.index]),
         )?;
-        let mut bitmap = vec![0; wanted.len().div_ceil(8)];
-        for (position, (wanted, outcome)) in wanted.into_iter().zip(outcomes).enumerate() {
-            match outcome {
-                Some(placed) => {
-                    let entry = self.slots()[wanted.index].entry.clone();
-                    self.settle(wanted.index, entry, placed)?;
-                }
-                None => bitmap[position / 8] |= 1 << (position % 8),
+        let bitmap = bitmap::render(outcomes.iter().map(Option::is_none));
+        for (wanted, placed) in wanted.iter().zip(outcomes) {
+            if let Some(placed) = placed {
+                self.settle(wanted.index, placed)?;
             }
         }
         Ok(Need { bitmap })

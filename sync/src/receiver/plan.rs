@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 
 use super::error::ReceiverError;
 use super::home::{Home, Known};
+use crate::bitmap;
 use crate::diff::{ConflictReason, Decision, Observed, decide};
 use crate::dir::{Dir, Stamp, Walker, is_absent};
 use crate::entry::{Content, Entry, EntryKind};
@@ -122,13 +123,7 @@ impl Plan {
 
     /// Whose content is needed, one bit an entry.
     pub fn needed(&self) -> Vec<u8> {
-        let mut bitmap = vec![0; self.slots.len().div_ceil(8)];
-        for (index, slot) in self.slots.iter().enumerate() {
-            if slot.state == SlotState::Needed {
-                bitmap[index / 8] |= 1 << (index % 8);
-            }
-        }
-        bitmap
+        bitmap::render(self.slots.iter().map(|slot| slot.state == SlotState::Needed))
     }
 
     /// The entries whose content is needed.

@@ -105,6 +105,7 @@ mod tests {
             connected.unwrap_err();
         }
     }
+
     #[tokio::test]
     async fn a_word_on_the_console_is_a_reason_to_ask_at_once() {
         let scratch = tempfile::tempdir().unwrap();

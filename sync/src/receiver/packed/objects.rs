@@ -8,10 +8,12 @@ use std::rc::Rc;
 
 use libdeflater::Decompressor;
 
+use crate::frames::PACKED_SIZE;
+
 use super::entry::{HEAD_LIMIT, Head, Stored, apply_delta, parse_head};
 
 /// Largest object that another may be made of.
-const BASE_SIZE: u64 = 16 << 20;
+const BASE_SIZE: u64 = PACKED_SIZE;
 /// Most deltas on the way from an object to one that is whole; git makes at most 4,095.
 const CHAIN: usize = 4095;
 /// Buffers up to this size are kept for the next object.
