@@ -7,12 +7,13 @@ use super::sources::{expect_none, root};
 
 /// Crate (by directory) → our crates it may depend on.
 const EDGES: &[(&str, &[&str])] = &[
+    ("features", &[]),
     ("proto", &[]),
     ("sync", &["proto"]),
     ("guest", &["proto", "sync"]),
     ("root-helper", &["proto"]),
-    ("daemon", &["proto"]),
-    ("cli", &["proto", "sync"]),
+    ("daemon", &["features", "proto"]),
+    ("cli", &["features", "proto", "sync"]),
     ("tests", &["proto", "generate", "smoke"]),
     ("tests/generate", &[]),
     ("smoke", &["proto"]),
@@ -20,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// What our packages are called → the directory name used above.
 const PACKAGES: &[(&str, &str)] = &[
+    ("banger-features", "features"),
     ("banger-proto", "proto"),
     ("banger-sync", "sync"),
     ("banger-guest", "guest"),
@@ -58,14 +60,7 @@ fn crates_know_only_what_they_may() {
 
 #[test]
 fn no_http_reaches_the_root_helper() {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["tree", "--locked", "--offline", "-p", "bangerd-root", "-e", "normal,build", "--prefix", "none"])
-        .args(["--format", "{p}"])
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8(output.stdout).expect("names are ASCII");
+    let tree = cargo_tree(&["-p", "bangerd-root", "-e", "normal,build", "--format", "{p}"]);
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     assert!(names.contains("bangerd-root"), "cargo tree printed nothing useful: {tree}");
     let forbidden =
@@ -73,6 +68,30 @@ fn no_http_reaches_the_root_helper() {
     let violations: Vec<String> =
         forbidden.iter().filter(|name| names.contains(*name)).map(|name| (*name).to_owned()).collect();
     expect_none(&violations, "the privileged program speaks framed prost and nothing else");
+}
+
+/// Else `make test` compiles again what `make build` has compiled, our own crates included.
+#[test]
+fn the_tests_ask_for_the_same_features_as_the_programs() {
+    let format = ["--format", "{p} [{f}]"];
+    let programs = cargo_tree(&[&["-p", "banger", "-p", "bangerd", "-e", "normal,build"][..], &format].concat());
+    let everything = cargo_tree(&[&["--workspace", "-e", "normal,build,dev"][..], &format].concat());
+    let everything: BTreeSet<&str> = everything.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    let programs: BTreeSet<&str> = programs.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    assert!(programs.iter().any(|line| line.starts_with("tokio v")), "cargo tree printed nothing useful");
+    let violations: Vec<String> = programs.difference(&everything).map(|line| (*line).to_owned()).collect();
+    expect_none(&violations, "name in features/Cargo.toml what the other members ask of these crates");
+}
+
+fn cargo_tree(arguments: &[&str]) -> String {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("names are ASCII")
 }
 
 fn read_manifest(member: &str) -> String {
