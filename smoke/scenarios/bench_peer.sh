@@ -28,18 +28,25 @@ alive() {
   done
   fail "$1 does not run here"
 }
+# Both are measured from a shell of their user's, who is logged in already.
 by_banger() {
-  local started said name=bb-$1
-  started=$(now)
-  said=$(banger --quiet vm run --rm --name "$name" "${small[@]}" --image bb -- echo peer) || {
+  local name=bb-$1
+  settle
+  # shellcheck disable=SC2016 # that shell's own variables
+  as_owner bash -c '
+    name=$1 began=$EPOCHREALTIME
+    shift
+    said=$(banger --color never --quiet vm run --rm --name "$name" "$@" --image bb -- echo peer </dev/null) || exit 1
+    [ "$said" = peer ] || exit 1
+    awk -v began="$began" -v ended="$EPOCHREALTIME" "BEGIN { printf \"%.2f\", ended - began }"
+  ' bash "$name" "${small[@]}" || {
     banger vm delete "$name" >&2 || true
     return 1
   }
-  since "$started"
-  expect_equal "banger's output" "$said" peer
 }
 by_peer() {
   local started name=peer-$1
+  settle
   started=$(now)
   "$MSB_PATH" run --no-tty --no-stdin --cpus 1 --memory 512M --name "$name" localhost/bb -- /bin/echo peer >"$scratch/peer" 2>"$scratch/peer-says" </dev/null || {
     { cat "$scratch/peer-says"; "$MSB_PATH" logs --source system "$name" | tail -n 20; } >&2

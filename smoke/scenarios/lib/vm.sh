@@ -18,6 +18,12 @@ as_owner() {
 }
 banger() { as_owner banger --color never "$@" </dev/null; }
 
+# Before something is measured: what the run before left to be written and torn down slows the next one by a second or more.
+settle() {
+  sync
+  sleep 2
+}
+
 # Runs a command of which a certain exit status is expected, and shows what it printed if it had another.
 expect_status() { # STATUS COMMAND…
   local wanted=$1 status=0
