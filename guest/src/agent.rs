@@ -8,6 +8,7 @@
 //! It learns everything from files pid 1 left under /run/banger, never from its arguments, so a
 //! respawned agent is as good as the first.
 
+pub mod ending;
 pub mod milestones;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use banger_proto::guest::v1::Seed;
 use banger_proto::guest_contract::AGENT_SSH_PORT;
 use rustix::process::{Resource, Rlimit, WaitOptions};
 
+use self::ending::Ending;
 use self::milestones::Milestones;
 use crate::init::handover::{self, End};
 use crate::ssh_server::{Settings, SshServer};
@@ -122,7 +124,7 @@ fn end_head_start() {
 
 async fn start_ssh(seed: &Seed, milestones: &Milestones) -> Option<SshServer> {
     let port = u16::try_from(seed.agent_ssh_port).ok().filter(|port| *port != 0).unwrap_or(AGENT_SSH_PORT);
-    match SshServer::bind((Ipv4Addr::UNSPECIFIED, port).into(), settings(seed)).await {
+    match SshServer::bind((Ipv4Addr::UNSPECIFIED, port).into(), settings(seed), milestones.end().clone()).await {
         Ok(server) => Some(server),
         Err(error) => {
             let reason = crate::init::chain(&error);
@@ -155,7 +157,7 @@ pub fn serve(arguments: &[OsString]) -> ExitCode {
         return ExitCode::FAILURE;
     };
     runtime.block_on(async {
-        match SshServer::bind(address, settings(&seed)).await {
+        match SshServer::bind(address, settings(&seed), Arc::new(Ending::default())).await {
             Ok(server) => {
                 let _ = crate::say(&format!("{}\n", server.address()), ExitCode::SUCCESS);
                 server.run().await;

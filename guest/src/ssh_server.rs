@@ -28,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::connection::Connection;
 pub use self::environment::DEFAULT_PATH;
+use crate::agent::ending::Ending;
 
 /// Anybody may connect; nobody may stay without a key.
 const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(60);
@@ -75,6 +76,7 @@ pub enum SshServerError {
 struct Shared {
     authorized: Vec<PublicKey>,
     settings: Settings,
+    end: Arc<Ending>,
 }
 
 /// A bound server, not yet accepting.
@@ -85,11 +87,11 @@ pub struct SshServer {
 }
 
 impl SshServer {
-    /// Checks the keys and binds `address`.
+    /// Checks the keys and binds `address`. Sessions end with `end`.
     ///
     /// # Errors
     /// [`SshServerError`].
-    pub async fn bind(address: SocketAddr, settings: Settings) -> Result<Self, SshServerError> {
+    pub async fn bind(address: SocketAddr, settings: Settings, end: Arc<Ending>) -> Result<Self, SshServerError> {
         let host_key =
             PrivateKey::from_openssh(&settings.host_key).map_err(|source| SshServerError::HostKey { source })?;
         let authorized: Vec<PublicKey> =
@@ -98,7 +100,7 @@ impl SshServer {
             return Err(SshServerError::NoAuthorizedKey);
         }
         let listener = TcpListener::bind(address).await.map_err(|source| SshServerError::Listen { address, source })?;
-        let shared = Arc::new(Shared { authorized, settings });
+        let shared = Arc::new(Shared { authorized, settings, end });
         Ok(Self { listener, config: Arc::new(config(host_key)), shared })
     }
 

@@ -4,6 +4,7 @@
 //! did not stop the boot is told when it is known and again, as a warning, with every later one.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +16,7 @@ use std::time::Duration;
 use banger_proto::guest::v1::{Milestone, MilestoneKind};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::ending::Ending;
 use crate::control::power_off::{FirstProcess, first_process};
 use crate::init::handover::{self, Outcome};
 use crate::{log, stats};
@@ -24,6 +26,9 @@ pub const SOCKET: &str = "/run/banger/agent.sock";
 
 /// An init that tells nobody when it is done is taken to be done by then.
 const SILENT_INIT_BOOTS_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long sessions may take to end with the machine; longer than they are given before they are killed.
+pub const SESSIONS_END_WITHIN: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Default)]
 struct State {
@@ -39,6 +44,7 @@ pub struct Milestones {
     state: Mutex<State>,
     wake: Option<OwnedFd>,
     boot_id: String,
+    end: Arc<Ending>,
 }
 
 impl Milestones {
@@ -54,6 +60,7 @@ impl Milestones {
             state: Mutex::new(State { warnings, failed, ..State::default() }),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok(),
             boot_id: boot_id.trim().to_owned(),
+            end: Arc::default(),
         }
     }
 
@@ -64,12 +71,19 @@ impl Milestones {
 
     /// The image's init has started everything it starts.
     pub fn booted(&self) {
+        self.end.take_back();
         self.push(MilestoneKind::Booted, None);
     }
 
     /// The init ends the machine: no crash, whatever comes.
     pub fn ending(&self) {
+        self.end.begin();
         self.push(MilestoneKind::Ending, None);
+    }
+
+    /// The end of this boot.
+    pub fn end(&self) -> &Arc<Ending> {
+        &self.end
     }
 
     /// Something failed.
@@ -150,13 +164,17 @@ fn listen(milestones: Arc<Milestones>) -> io::Result<()> {
     std::fs::set_permissions(SOCKET, std::fs::Permissions::from_mode(0o600))?;
     std::thread::Builder::new().name("booted".into()).spawn(move || {
         for stream in listener.incoming().flatten() {
-            match read_word(stream).as_deref() {
+            match read_word(&stream).as_deref() {
                 Some("booted") => {
                     handover::remember_booted();
                     log::landmark("booted");
                     milestones.booted();
                 }
-                Some("ending") => milestones.ending(),
+                // Who says so waits for our end of the stream, and systemd for him before it unmounts anything.
+                Some("ending") => {
+                    milestones.ending();
+                    milestones.end().wait_for_sessions(SESSIONS_END_WITHIN);
+                }
                 Some(other) => {
                     if let Some((stage, reason)) = other.strip_prefix("failed ").and_then(|rest| rest.split_once(' ')) {
                         milestones.failed(stage, reason);
@@ -169,7 +187,7 @@ fn listen(milestones: Arc<Milestones>) -> io::Result<()> {
     Ok(())
 }
 
-fn read_word(stream: UnixStream) -> Option<String> {
+fn read_word(stream: &UnixStream) -> Option<String> {
     let mut word = String::new();
     let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
     stream.take(4096).read_to_string(&mut word).ok()?;
@@ -194,8 +212,14 @@ pub async fn watch_for_end(milestones: Arc<Milestones>) {
 
 /// The other end: `banger-guest booted` and `banger-guest ending`.
 pub fn tell(socket: &Path, word: &str) -> ExitCode {
-    let line = format!("{word}\n");
-    match UnixStream::connect(socket).and_then(|mut stream| stream.write_all(line.as_bytes())) {
+    let told = UnixStream::connect(socket).and_then(|mut stream| {
+        stream.write_all(format!("{word}\n").as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        // Until it was acted on.
+        stream.set_read_timeout(Some(2 * SESSIONS_END_WITHIN))?;
+        stream.read_to_end(&mut Vec::new())
+    });
+    match told.map(drop) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::failure(&format!("cannot tell the agent {word:?}: {error}"));

@@ -4,10 +4,13 @@
 //! was written before the request.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::system::reboot;
 
+use crate::agent::ending::Ending;
+use crate::agent::milestones::SESSIONS_END_WITHIN;
 use crate::machine::Machine;
 use crate::{log, syscalls};
 
@@ -53,7 +56,7 @@ pub fn first_process() -> FirstProcess {
 /// How this agent ends the machine.
 #[derive(Debug, Clone)]
 pub struct PowerOff {
-    perform: fn(),
+    perform: fn(&Ending),
 }
 
 impl PowerOff {
@@ -63,20 +66,23 @@ impl PowerOff {
     }
 
     /// Something else instead, for a test.
-    pub fn instead(perform: fn()) -> Self {
+    pub fn instead(perform: fn(&Ending)) -> Self {
         Self { perform }
     }
 
-    /// Begins, on another thread: the control channel goes on answering meanwhile.
-    pub fn start(&self) {
+    /// Begins, on another thread: the control channel goes on answering meanwhile. Sessions end first.
+    pub fn start(&self, end: &Arc<Ending>) {
         let perform = self.perform;
-        if std::thread::Builder::new().name("power-off".into()).spawn(perform).is_err() {
-            perform();
+        let theirs = end.clone();
+        if std::thread::Builder::new().name("power-off".into()).spawn(move || perform(&theirs)).is_err() {
+            perform(end);
         }
     }
 }
 
-fn end_machine() {
+fn end_machine(end: &Ending) {
+    end.begin();
+    end.wait_for_sessions(SESSIONS_END_WITHIN);
     let machine = Machine::observe();
     let deadline = Instant::now() + INIT_LIMIT;
     let mut pause = Duration::from_millis(200);

@@ -32,10 +32,10 @@ pub fn answer(request: Option<Request>, milestones: &Milestones, power_off: &Pow
         },
         Some(Request::SyncAndPowerOff(_)) => {
             rustix::fs::sync();
-            let power_off = power_off.clone();
+            let (power_off, end) = (power_off.clone(), milestones.end().clone());
             return Answered {
                 body: Body::PoweringOff(PoweringOff { synced: true }),
-                afterwards: Some(Box::new(move || power_off.start())),
+                afterwards: Some(Box::new(move || power_off.start(&end))),
             };
         }
         None => refusal("this agent does not know the request".into()),

@@ -45,7 +45,7 @@ fn play(milestones: &Arc<Milestones>, events: Vec<Event>) -> Vec<GuestFrame> {
     let sent = Arc::new(Mutex::new(Vec::new()));
     let turns = events.len() + 1;
     let link = Script { events: events.into(), sent: sent.clone() };
-    let mut control = Control::new(Box::new(link), milestones.clone(), PowerOff::instead(|| {}));
+    let mut control = Control::new(Box::new(link), milestones.clone(), PowerOff::instead(|_| {}));
     for _ in 0..turns {
         control.turn();
     }

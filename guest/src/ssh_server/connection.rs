@@ -19,7 +19,7 @@ use russh::{Channel, ChannelId, ChannelWriteHalf, Pty, Sig};
 use tokio::sync::mpsc;
 
 use super::inbox::{Inbox, Outlet, inbox};
-use super::process::{self, Launch, Order, Program};
+use super::process::{self, Launch, Order, Program, Refusal};
 use super::terminal::Size;
 use super::{Shared, environment, forward};
 use crate::passwd;
@@ -110,9 +110,11 @@ impl Connection {
         });
         let Prepared { channel, outlet, received, .. } = prepared;
         let wire = process::Wire { channel, session: session.handle(), outlet, orders: received };
+        let end = self.shared.end.clone();
         match launch {
-            Ok(launch) => tokio::spawn(process::run(launch, wire)),
-            Err(unknown) => tokio::spawn(process::refuse(unknown, wire)),
+            _ if end.is_under_way() => tokio::spawn(process::refuse(Refusal::Ending, wire)),
+            Ok(launch) => tokio::spawn(process::run(launch, wire, end)),
+            Err(unknown) => tokio::spawn(process::refuse(Refusal::Unknown(unknown), wire)),
         };
         Ok(())
     }

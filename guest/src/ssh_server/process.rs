@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::server::{Handle, Msg};
@@ -21,11 +22,16 @@ use tokio::sync::{mpsc, watch};
 use super::inbox::Outlet;
 use super::pump::{self, AtEnd, Stream};
 use super::terminal::{self, Master, Size};
+use crate::agent::ending::Ending;
 use crate::passwd::{Account, UnknownAccount};
 use crate::syscalls::{self, Identity, Terminal};
 
 /// How long a process may take to follow a hang-up.
 const HANG_UP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a process may take to end with the machine, and then to be gone once killed.
+const END_GRACE: Duration = Duration::from_secs(3);
+const KILLED_WITHIN: Duration = Duration::from_millis(500);
 
 /// What shells say for a command that exists but cannot be run.
 const NOT_STARTED: i32 = 126;
@@ -77,10 +83,20 @@ pub struct Wire {
     pub orders: mpsc::UnboundedReceiver<Order>,
 }
 
-/// Starts the process and stays with it; ends with the channel closed.
-pub async fn run(launch: Launch, wire: Wire) {
+/// Why nothing is started.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The process cannot be anybody's.
+    Unknown(UnknownAccount),
+    /// The machine is about to be off.
+    Ending,
+}
+
+/// Starts the process and stays with it, at the longest to the machine's end; ends with the channel closed.
+pub async fn run(launch: Launch, wire: Wire, end: Arc<Ending>) {
+    let running = end.session();
     match start(&launch) {
-        Ok(started) => attend(started, wire).await,
+        Ok(started) => attend(started, wire, &end).await,
         Err(error) => {
             let shell = launch.account.shell.display();
             let text = format!("banger-guest: cannot start {shell}: {error}\r\n");
@@ -88,11 +104,17 @@ pub async fn run(launch: Launch, wire: Wire) {
             finish(&wire.channel, &wire.session, ExitStatus::from_raw(127 << 8)).await;
         }
     }
+    drop(running);
 }
 
-/// Tells that the process cannot be anybody's; ends with the channel closed.
-pub async fn refuse(unknown: UnknownAccount, wire: Wire) {
-    let text = format!("banger-guest: {unknown}\r\nhint: choose who runs it with `--user NAME`, root for instance\r\n");
+/// Tells why not; ends with the channel closed.
+pub async fn refuse(refusal: Refusal, wire: Wire) {
+    let text = match refusal {
+        Refusal::Unknown(unknown) => {
+            format!("banger-guest: {unknown}\r\nhint: choose who runs it with `--user NAME`, root for instance\r\n")
+        }
+        Refusal::Ending => "banger-guest: the machine is shutting down\r\n".to_owned(),
+    };
     let _ = wire.channel.extended_data_bytes(1, text.into_bytes()).await;
     finish(&wire.channel, &wire.session, ExitStatus::from_raw(NOT_STARTED << 8)).await;
 }
@@ -149,7 +171,7 @@ fn copy(slave: &OwnedFd) -> io::Result<Stdio> {
     Ok(slave.try_clone()?.into())
 }
 
-async fn attend(started: Started, wire: Wire) {
+async fn attend(started: Started, wire: Wire, end: &Ending) {
     let Started { mut child, group, master } = started;
     let Wire { channel, session, outlet, mut orders } = wire;
     let (exit, exited) = watch::channel(false);
@@ -180,6 +202,8 @@ async fn attend(started: Started, wire: Wire) {
         tokio::pin!(outputs);
         let mut outputs_done = false;
         let mut status = None;
+        let at_the_end = end_with_machine(end, group, master.is_some());
+        tokio::pin!(at_the_end);
         loop {
             tokio::select! {
                 result = child.wait(), if status.is_none() => {
@@ -187,6 +211,8 @@ async fn attend(started: Started, wire: Wire) {
                     let _ = exit.send(true);
                 }
                 () = &mut outputs, if !outputs_done => outputs_done = true,
+                // What still has the output open, and is not the group's, is left to the init.
+                () = &mut at_the_end => break,
                 order = orders.recv() => match order {
                     Some(Order::Resize(size)) => {
                         if let Some(master) = &master {
@@ -226,6 +252,20 @@ async fn finish(channel: &ChannelWriteHalf<Msg>, session: &Handle, status: ExitS
         }
     }
     let _ = channel.close().await;
+}
+
+/// Asks the group to end when the machine does, as systemd asks a unit; insists, and returns when that was done.
+async fn end_with_machine(end: &Ending, group: Pid, has_terminal: bool) {
+    end.begun().await;
+    // An interactive shell follows only a hang-up.
+    let polite =
+        if has_terminal { &[Signal::TERM, Signal::HUP, Signal::CONT][..] } else { &[Signal::TERM, Signal::CONT] };
+    for signal in polite {
+        let _ = rustix::process::kill_process_group(group, *signal);
+    }
+    tokio::time::sleep(END_GRACE).await;
+    let _ = rustix::process::kill_process_group(group, Signal::KILL);
+    tokio::time::sleep(KILLED_WITHIN).await;
 }
 
 /// The client is gone: tell the group as a closed terminal would, then insist.
@@ -291,4 +331,37 @@ fn signal_name(signal: i32) -> Sig {
     ];
     let found = named.into_iter().find(|(known, _)| known.as_raw() == signal);
     found.map_or_else(|| Sig::Custom(format!("{signal}")), |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// How `script` ends with the machine.
+    async fn ended(script: &str, has_terminal: bool) -> Option<i32> {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).stdout(Stdio::piped()).process_group(0);
+        let mut child = Command::from(command).spawn().unwrap();
+        let group = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        // It says when its traps are set.
+        let mut ready = [0];
+        tokio::io::AsyncReadExt::read_exact(child.stdout.as_mut().unwrap(), &mut ready).await.unwrap();
+        let end = Ending::default();
+        let (status, ()) = tokio::join!(child.wait(), async {
+            tokio::select! {
+                () = end_with_machine(&end, group, has_terminal) => {}
+                () = async { end.begin(); std::future::pending().await } => {}
+            }
+        });
+        status.unwrap().signal()
+    }
+
+    #[tokio::test]
+    async fn sessions_end_with_the_machine_as_politely_as_they_let_themselves() {
+        assert_eq!(ended("echo; exec sleep 600", false).await, Some(libc::SIGTERM));
+        assert_eq!(ended("trap '' TERM; echo; exec sleep 600", true).await, Some(libc::SIGHUP));
+        assert_eq!(ended("trap '' TERM HUP; echo; exec sleep 600", true).await, Some(libc::SIGKILL));
+    }
 }

@@ -302,6 +302,15 @@ impl Cycle {
         self.hint_tree(now);
     }
 
+    /// The guest that refused is gone; the next may not.
+    pub fn forget_refusal(&mut self, now: Millis) {
+        if self.halted.as_ref().is_some_and(Halt::is_of_the_guest) {
+            self.halted = None;
+            self.link = Link::Down { again: now + self.tuning.again, failures: 0 };
+            self.hint_tree(now);
+        }
+    }
+
     /// Told to stop.
     pub fn is_paused(&self) -> bool {
         self.paused

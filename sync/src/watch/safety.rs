@@ -45,6 +45,12 @@ pub enum Halt {
 }
 
 impl Halt {
+    /// True for what another start of the guest may have ended: a file system that was read-only while it shut down, a
+    /// disk that was full.
+    pub fn is_of_the_guest(&self) -> bool {
+        matches!(self, Self::GuestDiskFull | Self::GuestRefuses { .. })
+    }
+
     /// What to do about it.
     pub fn way_on(&self) -> &'static str {
         match self {

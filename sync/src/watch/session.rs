@@ -31,6 +31,8 @@ use crate::ssh::Connection;
 
 /// How often a lock of git is looked at, where nothing tells that it went.
 const LOCK_LOOK: Millis = 25;
+/// How often it is looked whether a guest that refused is gone.
+const REFUSAL_LOOK: Duration = Duration::from_millis(500);
 
 type FlushReply = oneshot::Sender<Result<(Flushed, Option<Held>), FlushError>>;
 
@@ -255,10 +257,25 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        let refusing = self.cycle.halted().is_some_and(Halt::is_of_the_guest);
+        let connection = &self.connection;
+        let gone = async {
+            loop {
+                tokio::time::sleep(REFUSAL_LOOK).await;
+                if refusing && connection.as_ref().is_none_or(Connection::is_closed) {
+                    break;
+                }
+            }
+        };
         tokio::select! {
             biased;
             command = inbox.recv() => Some(command.unwrap_or(Command::Stop)),
             () = told => None,
+            () = gone, if refusing => {
+                self.connection = None;
+                self.cycle.forget_refusal(self.now());
+                None
+            }
             error = lost => {
                 self.lose(error);
                 None

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use banger_tests::env::Env;
 use banger_tests::repository::Repository;
-use banger_tests::wait::until;
+use banger_tests::wait::{poll, until};
 
 use super::{SMALL, create, exec, me, run_words, text};
 
@@ -71,7 +71,15 @@ fn a_session_in_the_background_survives_stop_and_start() {
     assert!(seen.errors().contains("tree b3:"), "{}", seen.errors());
 
     env.banger(["vm", "stop", "box"]).finish().ok();
-    until("the stop is noticed", PATIENCE, || session(&env)["state"] == "connecting");
+    let mut seen = serde_json::Value::Null;
+    let noticed = poll(PATIENCE, || {
+        seen = session(&env);
+        (seen["state"] == "connecting").then_some(())
+    });
+    assert!(noticed.is_some(), "the stop is not noticed: {seen:#}");
+    // The receiver was gone before its home was unmounted.
+    let console = env.banger(["vm", "logs", "box"]).finish().ok().text();
+    assert!(!console.contains("root.mount") && !console.contains("Unmounting '/root' blocked"), "{console}");
     repository.write("hello.txt", b"while it was off\n");
     env.banger(["vm", "start", "box"]).limit(PATIENCE).finish().ok();
     until("it goes on by itself", PATIENCE, || exec(&env, "box", &["cat", "hello.txt"]).text() == "while it was off\n");

@@ -123,6 +123,22 @@ fn paused_and_halted_sessions_do_nothing_and_go_on_with_everything() {
 }
 
 #[test]
+fn a_halt_of_the_guest_ends_with_the_guest_and_no_other_does() {
+    for (halt, next) in [
+        (Halt::GuestRefuses { why: "read-only".into() }, Next::Connect),
+        (Halt::GuestDiskFull, Next::Connect),
+        (Halt::RootVanished, Next::Wait(None)),
+        (Halt::RootEmptied { files: 9 }, Next::Wait(None)),
+    ] {
+        let mut cycle = in_step();
+        cycle.disconnected(50);
+        cycle.halt(halt.clone());
+        cycle.forget_refusal(100);
+        assert_eq!(cycle.next(200), next, "{halt:?}");
+    }
+}
+
+#[test]
 fn a_barrier_looks_at_once_and_a_running_command_keeps_its_tree() {
     let mut cycle = in_step();
     cycle.set_barrier(Waiting::Yes);

@@ -124,7 +124,10 @@ impl Session {
         self.check_emptied(seen.overlay.manifest.entries.len())?;
         let greeting = Link::greet(&connection, &self.options.command, SyncPurpose::Follow).await;
         let (mut link, welcome) = greeting.map_err(|error| {
-            self.connection = None;
+            // Who refuses is there; it is watched until it goes.
+            if !matches!(error, PrepareError::Guest { .. }) {
+                self.connection = None;
+            }
             Trouble::Link(error)
         })?;
         self.connections += 1;

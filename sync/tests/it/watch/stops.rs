@@ -114,6 +114,15 @@ async fn a_root_without_its_repository_halts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_guest_disk_halts_and_goes_on_when_there_is_room() {
+    goes_on_after_a_full_disk(async |session| session.watch.resume()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guest_refused_it_is_asked_again_once_it_was_away() {
+    goes_on_after_a_full_disk(async |session| session.way.cut().await).await;
+}
+
+async fn goes_on_after_a_full_disk(by: impl AsyncFnOnce(&Following)) {
     let Some(sshd) = Sshd::start() else { return };
     let allowed = std::process::Command::new("unshare").args(["-Urm", "true"]).status();
     if !allowed.is_ok_and(|status| status.success()) {
@@ -139,7 +148,7 @@ async fn a_full_guest_disk_halts_and_goes_on_when_there_is_room() {
     session.until("halted", is_halted).await;
     assert_eq!(why(&session), "the guest's disk is full");
     std::fs::write(&size, "64m").unwrap();
-    session.watch.resume();
+    by(&session).await;
     session.until("in step", is_in_step).await;
     let flushed = session.watch.flush().await.unwrap();
     assert_eq!(flushed.guest, session.host_digest(false));
