@@ -101,12 +101,14 @@ pub trait Host: Send {
     fn has_machine(&self, vm: &VmId) -> Step<bool>;
     /// The unit, and so every process in it, is gone.
     fn stop_machine(&self, vm: &VmId) -> Step<()>;
+    /// The same, without mercy for its process.
+    fn kill_machine(&self, vm: &VmId, process: Option<Process>) -> Step<()>;
     /// The process, if it is still that one and runs.
     fn open_process(&self, process: Process) -> Step<Option<OwnedFd>>;
     /// A signal to it; nothing if it ended.
     fn signal(&self, process: Process, signal: Signal) -> Step<()>;
     /// The jail is gone.
     fn remove_jail(&self, vm: &VmId) -> Step<()>;
-    /// The slice of the machine monitors is gone, if no machine monitor is in it.
+    /// The slice of the machine monitors is gone, if no machine monitor is in it: before its unit is taken away.
     fn remove_slice(&self) -> Step<()>;
 }

@@ -20,6 +20,7 @@ use banger_proto::failure::{Classified, Kind};
 use banger_proto::install::{HELPER_STATE_DIRECTORY, Install, PROGRAM_DIRECTORY, STATE_DIRECTORY};
 use banger_proto::names::VmId;
 
+use self::jail::Orders;
 use crate::error::{Step, StepError, step};
 use crate::host::files::OwnerDirectory;
 use crate::ledger::records::Records;
@@ -60,13 +61,13 @@ fn become_jailer(vm: &VmId) -> Step<Infallible> {
     let owner = &install.owner;
     let files = OwnerDirectory::open(Path::new(STATE_DIRECTORY), owner.uid)?;
     let console = jail::open_console(&files, vm, owner)?;
-    jail::make(&files, vm, &machine, owner)?;
+    let orders = jail::make(&files, vm, &machine, owner)?;
     let programs = program::Programs::open(Path::new(PROGRAM_DIRECTORY))?;
     let output = console.try_clone().map_err(step("open the console log"))?;
     // By descriptor: what was checked is what runs. The directory is root's, so the name it hands on is as good.
     let error = Command::new(programs.jailer_path())
         .arg0("jailer")
-        .args(arguments(vm, owner.uid, owner.gid))
+        .args(arguments(vm, (owner.uid, owner.gid), orders))
         .env_clear()
         .stdout(output)
         .stderr(console)
@@ -74,15 +75,19 @@ fn become_jailer(vm: &VmId) -> Step<Infallible> {
     Err(StepError::new("execute the jailer", error))
 }
 
-/// The jailer's arguments. No cgroup: the unit has one. No daemon, no process namespace: the unit's main process is to
-/// be the machine monitor.
-fn arguments(vm: &VmId, uid: u32, gid: u32) -> Vec<OsString> {
+/// The jailer's arguments, and behind `--` the machine monitor's. No cgroup: the unit has one. No daemon, no process
+/// namespace: the unit's main process is to be the machine monitor.
+fn arguments(vm: &VmId, (uid, gid): (u32, u32), orders: Orders) -> Vec<OsString> {
     let base = format!("{HELPER_STATE_DIRECTORY}/jail");
     let firecracker = format!("{PROGRAM_DIRECTORY}/firecracker");
     let (uid, gid) = (uid.to_string(), gid.to_string());
-    ["--id", vm.as_str(), "--exec-file", &firecracker, "--uid", &uid, "--gid", &gid, "--chroot-base-dir", &base]
-        .map(OsString::from)
-        .to_vec()
+    let jailed =
+        ["--id", vm.as_str(), "--exec-file", &firecracker, "--uid", &uid, "--gid", &gid, "--chroot-base-dir", &base];
+    let told: &[&str] = match orders {
+        Orders::File => &["--", "--config-file", jail::CONFIG],
+        Orders::Socket => &[],
+    };
+    jailed.iter().chain(told).map(OsString::from).collect()
 }
 
 #[cfg(test)]
@@ -92,8 +97,10 @@ mod tests {
     #[test]
     fn the_jailer_drops_to_the_owner_in_the_vms_own_jail() {
         let vm: VmId = "1".repeat(32).parse().expect("an id");
-        let arguments = arguments(&vm, 1000, 1001);
-        let text: Vec<&str> = arguments.iter().map(|argument| argument.to_str().expect("text")).collect();
+        let text = |orders| -> Vec<String> {
+            let arguments = arguments(&vm, (1000, 1001), orders);
+            arguments.into_iter().map(|argument| argument.into_string().expect("text")).collect()
+        };
         let id = "1".repeat(32);
         let expected = [
             "--id",
@@ -107,6 +114,9 @@ mod tests {
             "--chroot-base-dir",
             "/var/lib/banger-root/jail",
         ];
-        assert_eq!(text, expected);
+        assert_eq!(text(Orders::Socket), expected);
+        let told = text(Orders::File);
+        assert_eq!(told[..expected.len()], expected);
+        assert_eq!(told[expected.len()..], ["--", "--config-file", "/config.json"]);
     }
 }

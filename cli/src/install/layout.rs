@@ -17,16 +17,19 @@ pub const HELPER_UNIT: &str = "bangerd-root.service";
 pub const BUILD_SOCKET: &str = "banger-build.socket";
 /// A build; started by the socket.
 const BUILD_UNIT: &str = "banger-build@.service";
+/// Where the machine monitors run; started with the helper, and stopped by it when everything goes.
+const VMS_SLICE: &str = "banger.slice";
 /// What is started, in this order: the daemon asks the others.
 pub const STARTED_UNITS: [&str; 3] = [BUILD_SOCKET, HELPER_UNIT, DAEMON_UNIT];
 /// Where an administrator's units lie.
 pub const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 
 /// Each unit with its template.
-const UNITS: [(&str, &str); 4] = [
+const UNITS: [(&str, &str); 5] = [
     (HELPER_UNIT, include_str!("../../../systemd/bangerd-root.service")),
     (DAEMON_UNIT, include_str!("../../../systemd/bangerd.service")),
     (BUILD_SOCKET, include_str!("../../../systemd/banger-build.socket")),
+    (VMS_SLICE, include_str!("../../../systemd/banger.slice")),
     (BUILD_UNIT, include_str!("../../../systemd/banger-build@.service")),
 ];
 

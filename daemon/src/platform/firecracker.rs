@@ -292,9 +292,15 @@ impl Platform for FirecrackerPlatform {
     fn kill<'a>(
         &'a self,
         plan: &'a VmPlan,
-        _: Option<&'a ProcessIdentity>,
+        process: Option<&'a ProcessIdentity>,
     ) -> BoxFuture<'a, Result<(), PlatformError>> {
-        Box::pin(self.end_vmm("kill", &plan.id))
+        const WHO: &str = "kill";
+        Box::pin(async move {
+            match process.filter(|process| self.handles.knows(process)) {
+                Some(process) => self.kill_vmm(WHO, &plan.id, process).await,
+                None => self.end_vmm(WHO, &plan.id).await,
+            }
+        })
     }
 
     fn set_nat<'a>(&'a self, plan: &'a VmPlan) -> BoxFuture<'a, Result<(), PlatformError>> {

@@ -185,7 +185,6 @@ impl Host for Fake {
         self.0.has_ended.store(false, Ordering::SeqCst);
         self.0.call(format!("start machine {vm}"), |objects| {
             objects.insert(format!("machine {vm}"));
-            objects.insert("slice".to_owned());
             objects.insert(format!("jail {vm}"));
         })?;
         Ok((PROCESS, pidfd()))
@@ -197,6 +196,13 @@ impl Host for Fake {
 
     fn stop_machine(&self, vm: &VmId) -> Step<()> {
         self.0.take("stop", format!("machine {vm}"))
+    }
+
+    fn kill_machine(&self, vm: &VmId, process: Option<Process>) -> Step<()> {
+        if let Some(process) = process {
+            self.signal(process, Signal::Kill)?;
+        }
+        self.stop_machine(vm)
     }
 
     fn open_process(&self, _: Process) -> Step<Option<OwnedFd>> {
@@ -212,10 +218,6 @@ impl Host for Fake {
     }
 
     fn remove_slice(&self) -> Step<()> {
-        self.0.call("remove slice".into(), |objects| {
-            if !objects.iter().any(|object| object.starts_with("machine ")) {
-                objects.remove("slice");
-            }
-        })
+        self.0.call("remove slice".into(), |_| ())
     }
 }

@@ -27,6 +27,10 @@ const SOCKET_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks for it.
 const SOCKET_STEP: Duration = Duration::from_millis(3);
 
+/// From the end of a unit's only process to the end of the unit, at the most; and between two looks for it.
+const UNIT_LIMIT: Duration = Duration::from_secs(1);
+const UNIT_STEP: Duration = Duration::from_millis(2);
+
 /// The host, for one installation.
 #[derive(Debug)]
 pub struct Linux {
@@ -197,6 +201,21 @@ impl Host for Linux {
 
     fn stop_machine(&self, vm: &VmId) -> Step<()> {
         unit::stop(&kernel_names::unit(vm))
+    }
+
+    fn kill_machine(&self, vm: &VmId, process: Option<Process>) -> Step<()> {
+        if let Some(process) = process {
+            process::signal(process, Signal::Kill)?;
+            // Its unit goes with it. Systemd would be asked over a bus, in three questions, for what can be seen.
+            let give_up = Instant::now() + UNIT_LIMIT;
+            while Instant::now() < give_up {
+                if !self.has_machine(vm)? {
+                    return Ok(());
+                }
+                std::thread::sleep(UNIT_STEP);
+            }
+        }
+        self.stop_machine(vm)
     }
 
     fn open_process(&self, process: Process) -> Step<Option<OwnedFd>> {

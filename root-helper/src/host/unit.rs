@@ -4,6 +4,7 @@
 //! the manager's child, so no restart of ours touches it. [`properties`] is the whole description, and pure.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use banger_proto::install::{HELPER_STATE_DIRECTORY, PROGRAM_DIRECTORY, STATE_DIRECTORY};
 use banger_proto::names::VmId;
@@ -46,7 +47,11 @@ pub fn start(vm: &VmId, limits: Limits) -> Step<u32> {
         let auxiliary: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
         let started = ask(connection, "StartTransientUnit", &(name.as_str(), "fail", properties, auxiliary)).await?;
         let result = outcome_of(&mut jobs, &started).await?;
-        Ok((result, main_process(connection, &name).await))
+        let pid = match only_process(&kernel_names::control_group(vm)) {
+            Some(pid) => Ok(Some(pid)),
+            None => main_process(connection, &name).await,
+        };
+        Ok((result, pid))
     })?;
     match outcome {
         (result, Ok(Some(pid))) if result == "done" => Ok(pid),
@@ -69,7 +74,7 @@ pub fn stop(name: &str) -> Step<()> {
     })
 }
 
-/// Stops the slice if no unit is in it.
+/// Stops the slice if no unit is in it. Its unit is an installed one; of an older installation it is what systemd made.
 pub fn stop_slice_if_empty() -> Step<()> {
     let members = bus::talk(&format!("look into the slice {SLICE}"), async |connection| {
         let patterns = (Vec::<String>::new(), vec!["banger-vm-*.service".to_owned()]);
@@ -99,6 +104,12 @@ async fn jobs(connection: &Connection) -> zbus::Result<MessageStream> {
         .member("JobRemoved")
         .build()?;
     MessageStream::for_match_rule(rule, connection, None).await
+}
+
+/// The one process in the unit's control group: right after its start that is the main one, and reading it takes less than
+/// two questions. `None` where systemd lays its groups out otherwise.
+fn only_process(group: &Path) -> Option<u32> {
+    std::fs::read_to_string(group.join("cgroup.procs")).ok()?.trim().parse().ok()
 }
 
 async fn main_process(connection: &Connection, name: &str) -> zbus::Result<Option<u32>> {
@@ -196,6 +207,19 @@ mod tests {
         let program = "/usr/local/lib/banger/bangerd-root".to_owned();
         let arguments = vec![program.clone(), "run-vm".to_owned(), "1".repeat(32)];
         assert_eq!(unit["ExecStart"], Variant::from(vec![(program, arguments, false)]));
+    }
+
+    #[test]
+    fn a_group_tells_its_process_only_if_it_is_the_only_one() {
+        let group = tempfile::tempdir().unwrap();
+        let procs = |text: &str| std::fs::write(group.path().join("cgroup.procs"), text).unwrap();
+        assert_eq!(only_process(group.path()), None);
+        procs("4711\n");
+        assert_eq!(only_process(group.path()), Some(4711));
+        procs("4711\n4712\n");
+        assert_eq!(only_process(group.path()), None);
+        procs("");
+        assert_eq!(only_process(group.path()), None);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::VmId;
 
-use super::settle::remove_unused_slice;
 use crate::error::StepError;
 use crate::host::Limits;
 use crate::ledger::{Intent, Machine};
@@ -128,7 +127,6 @@ fn undo(world: &mut World, vm: &VmId) -> Vec<String> {
             holdings.machine = None;
             holdings.disk_active = !inactive;
         }));
-        clean_up.attempt(remove_unused_slice(world));
     }
     clean_up.left_behind
 }

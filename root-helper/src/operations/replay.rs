@@ -25,8 +25,6 @@ pub fn perform(world: &mut World) -> Vec<String> {
         let ensured = ensure_network::perform(world);
         clean_up.left_behind.extend(ensured.err().map(|error| crate::error::chain(&error)));
     }
-    // A teardown may have forgotten its VM already and not got to this.
-    clean_up.attempt(settle::remove_unused_slice(world));
     if world.ledger().network.resolver {
         let set = set_resolver::perform(world, Switch::On);
         clean_up.left_behind.extend(set.err().map(|error| crate::error::chain(&error)));

@@ -4,6 +4,7 @@
 use banger_proto::names::VmId;
 
 use crate::error::Step;
+use crate::ledger::Process;
 use crate::world::World;
 
 /// Settles this VM, or every one; says what could not be taken away, for the log.
@@ -20,7 +21,7 @@ pub fn perform(world: &mut World, only: Option<&VmId>) -> Vec<String> {
     for (vm, process) in launched {
         let settled = match world.host.open_process(process) {
             Ok(Some(_)) => continue,
-            Ok(None) => settle(world, &vm),
+            Ok(None) => settle(world, &vm, process),
             Err(error) => Err(error),
         };
         problems.extend(settled.err().map(|error| crate::error::chain(&error)));
@@ -28,22 +29,12 @@ pub fn perform(world: &mut World, only: Option<&VmId>) -> Vec<String> {
     problems
 }
 
-fn settle(world: &mut World, vm: &VmId) -> Step<()> {
-    world.host.stop_machine(vm)?;
+fn settle(world: &mut World, vm: &VmId, ended: Process) -> Step<()> {
+    world.host.kill_machine(vm, Some(ended))?;
     world.host.deactivate_disk(vm)?;
     world.host.remove_jail(vm)?;
     world.change(vm, |holdings| {
         holdings.machine = None;
         holdings.disk_active = false;
-    })?;
-    remove_unused_slice(world)
-}
-
-/// The slice of the machine monitors goes with the last of them.
-///
-/// # Errors
-/// The step that failed.
-pub fn remove_unused_slice(world: &World) -> Step<()> {
-    let is_used = world.ledger().vms().any(|(_, holdings)| holdings.machine.is_some());
-    if is_used { Ok(()) } else { world.host.remove_slice() }
+    })
 }

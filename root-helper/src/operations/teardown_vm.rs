@@ -4,7 +4,6 @@ use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::VmId;
 
 use super::ensure_network::{apply_forwarding, apply_rules};
-use super::settle::remove_unused_slice;
 use crate::ledger::Intent;
 use crate::world::{CleanUp, World};
 
@@ -36,12 +35,9 @@ pub fn perform(world: &mut World, vm: &VmId) -> Result<(), TeardownVmError> {
     let mut clean_up = CleanUp::default();
     clean_up.attempt(world.begin(vm, Intent::TeardownVm, |_| ()));
     let holdings = world.holdings(vm);
-    if holdings.machine.is_some() {
+    if let Some(machine) = &holdings.machine {
         // Without mercy: whoever wanted the guest to end well stopped it before.
-        if let Some(process) = holdings.machine.and_then(|machine| machine.process) {
-            clean_up.attempt(world.host.signal(process, crate::request::Signal::Kill));
-        }
-        clean_up.attempt(world.host.stop_machine(vm));
+        clean_up.attempt(world.host.kill_machine(vm, machine.process));
     }
     if holdings.disk_active {
         clean_up.attempt(world.host.deactivate_disk(vm));
@@ -60,7 +56,6 @@ pub fn perform(world: &mut World, vm: &VmId) -> Result<(), TeardownVmError> {
         clean_up.attempt(apply_forwarding(world));
         clean_up.attempt(apply_rules(world));
     }
-    clean_up.attempt(remove_unused_slice(world));
     let left_behind = clean_up.left_behind;
     if left_behind.is_empty() { Ok(()) } else { Err(TeardownVmError { vm: vm.clone(), left_behind }) }
 }

@@ -103,8 +103,6 @@ fn is_listed(object: &str, ledger: &Ledger, holdings: &Holdings) -> bool {
         "store" => holdings.root_disk.is_some(),
         "disk" => holdings.disk_active,
         "machine" | "jail" => holdings.machine.is_some(),
-        // Of nobody in particular, and found by its name at each start.
-        "slice" => true,
         other => panic!("what is {other}?"),
     }
 }

@@ -5,6 +5,7 @@
 //! /initrd       initramfs with the seed    read-only      of the VM's directory
 //! /modules.ext4 the kernel's modules       read-only      of the owner's store
 //! /work.ext4    the work disk                             of the VM's directory
+//! /config.json  the orders, if there     read-only      of the VM's directory
 //! /metrics.json what the machine monitor counts           of the VM's directory
 //! /rootfs       the root disk, a node
 //! ```
@@ -16,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use banger_proto::failure::{Classified as _, Kind};
 use banger_proto::install::Owner;
 use banger_proto::names::VmId;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mknodat, openat};
@@ -30,8 +32,20 @@ use crate::syscalls::file_access::FilesAs;
 /// The daemon's name for it; the guest's serial console and what the machine monitor says.
 const CONSOLE_LOG: &str = "console.log";
 
+/// How the machine monitor learns what machine it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orders {
+    /// From [`CONFIG`], and it starts its guest at once.
+    File,
+    /// On its socket; it waits for them.
+    Socket,
+}
+
+/// Where the orders are in the jail.
+pub const CONFIG: &str = "/config.json";
+
 /// Makes it.
-pub fn make(files: &OwnerDirectory, vm: &VmId, machine: &Machine, owner: &Owner) -> Step<()> {
+pub fn make(files: &OwnerDirectory, vm: &VmId, machine: &Machine, owner: &Owner) -> Step<Orders> {
     let jail = kernel_names::jail(vm);
     let attempt = || format!("make the jail {}", jail.display());
     let (major, minor) =
@@ -51,7 +65,12 @@ pub fn make(files: &OwnerDirectory, vm: &VmId, machine: &Machine, owner: &Owner)
     bind(&files.check(&kernel_names::vm_file(vm, "initrd.cpio"))?, &root.join("initrd"), MountFlags::RDONLY)?;
     bind(&files.check(&kernel_names::vm_file(vm, "work.ext4"))?, &root.join("work.ext4"), MountFlags::empty())?;
     bind(&files.check(&kernel_names::vm_file(vm, "metrics.json"))?, &root.join("metrics.json"), MountFlags::empty())?;
-    make_node(&root.join("rootfs"), (major, minor), owner)
+    make_node(&root.join("rootfs"), (major, minor), owner)?;
+    match files.check(&kernel_names::vm_file(vm, "config.json")) {
+        Ok(config) => bind(&config, &root.join("config.json"), MountFlags::RDONLY).map(|()| Orders::File),
+        Err(error) if error.kind() == Kind::NotFound => Ok(Orders::Socket),
+        Err(error) => Err(error),
+    }
 }
 
 /// The console log, opened with the owner's own rights: whatever they put there, they could have written themselves.

@@ -46,6 +46,8 @@ METADATA
   truncate -s 16M "/var/lib/banger/images/$helper_image/rootfs.ext4"
   echo the-image | dd of="/var/lib/banger/images/$helper_image/rootfs.ext4" conv=notrunc status=none
   chown -R "$uid:$gid" /var/lib/banger
+  # As an installation has it; teardown-all takes it away.
+  systemctl start banger.slice
 }
 
 helper_uninstall() {
@@ -135,7 +137,7 @@ helper_traces() {
   losetup --list --noheadings --output BACK-FILE | grep -E '/var/lib/banger' || true
   find "$helper_state"/cow "$helper_state"/jail/firecracker -mindepth 1 -maxdepth 1
   find "$helper_state"/ledger -name '*.json' ! -name network.json
-  systemctl list-units --all --plain --no-legend 'banger-vm-*' 'banger.slice' || true
+  systemctl list-units --all --plain --no-legend 'banger-vm-*' || true
   pgrep -a firecracker || true
 }
 helper_has_no_traces() { [ -z "$(helper_traces)" ]; }

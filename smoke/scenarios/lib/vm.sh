@@ -91,6 +91,9 @@ on_all_processors() {
   [ -e "$place" ] || return 0
   mv "$place" "$scratch/one-processor"
   systemctl daemon-reload
+  # What runs keeps the limits it was started with.
+  systemctl restart banger.slice
+  at_end systemctl restart banger.slice
   at_end systemctl daemon-reload
   at_end mv "$scratch/one-processor" "$place"
 }

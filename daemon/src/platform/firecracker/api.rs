@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use banger_proto::failure::{Classified, Kind};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, Response};
@@ -14,8 +14,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio_util::task::AbortOnDropHandle;
-
-use super::machine::Put;
 
 /// Starting the guest reads kernel and initrd; on an emulated host that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +43,9 @@ pub enum ApiError {
         /// Of the API.
         path: String,
     },
+    /// It has no guest.
+    #[error("the VMM did not start its guest")]
+    NotStarted,
     /// It said no.
     #[error("the VMM refused {path}: {reason}")]
     Refused {
@@ -62,7 +63,7 @@ impl ApiError {
             Self::Connect { source } => {
                 matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
             }
-            Self::Broken { .. } | Self::Silent { .. } | Self::Refused { .. } => false,
+            Self::Broken { .. } | Self::Silent { .. } | Self::NotStarted | Self::Refused { .. } => false,
         }
     }
 }
@@ -70,7 +71,11 @@ impl ApiError {
 impl Classified for ApiError {
     fn kind(&self) -> Kind {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::Silent { .. } | Self::Refused { .. } => Kind::Failed,
+            Self::Connect { .. }
+            | Self::Broken { .. }
+            | Self::Silent { .. }
+            | Self::NotStarted
+            | Self::Refused { .. } => Kind::Failed,
         }
     }
 }
@@ -78,7 +83,7 @@ impl Classified for ApiError {
 /// A connection.
 #[derive(Debug)]
 pub struct Api {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Empty<Bytes>>,
     _connection: AbortOnDropHandle<()>,
 }
 
@@ -98,32 +103,23 @@ impl Api {
         Ok(Self { sender, _connection: AbortOnDropHandle::new(driving) })
     }
 
-    /// Sets something.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn put(&mut self, put: &Put) -> Result<(), ApiError> {
-        self.ask(Method::PUT, put.path, put.body.to_string()).await.map(drop)
-    }
-
     /// Whether the guest was started.
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn is_started(&mut self) -> Result<bool, ApiError> {
-        let described = self.ask(Method::GET, "/", String::new()).await?;
+        let described = self.ask("/").await?;
         Ok(described["state"] != "Not started")
     }
 
-    async fn ask(&mut self, method: Method, path: &str, body: String) -> Result<Value, ApiError> {
+    async fn ask(&mut self, path: &str) -> Result<Value, ApiError> {
         let broken = |source| ApiError::Broken { path: path.to_owned(), source };
         let request = Request::builder()
-            .method(method)
+            .method(Method::GET)
             .uri(path)
             .header("host", "localhost")
             .header("accept", "application/json")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body)))
+            .body(Empty::new())
             .map_err(|source| broken(source.into()))?;
         let exchange = async {
             self.sender.ready().await?;

@@ -22,6 +22,8 @@ pub struct Files {
     pub work_disk: PathBuf,
     /// Exists only while the VMM starts: it holds the guest's private key.
     pub initrd: PathBuf,
+    /// What the VMM is told.
+    pub config: PathBuf,
     /// What the guest wrote to its serial port, and the VMM to its log, since the VMM started.
     pub console: PathBuf,
     /// The same of the start before.
@@ -42,6 +44,7 @@ impl Files {
         Self {
             work_disk: durable("work.ext4"),
             initrd: durable("initrd.cpio"),
+            config: durable("config.json"),
             console: durable("console.log"),
             previous_console: durable("console.log.1"),
             metrics: durable(METRICS),

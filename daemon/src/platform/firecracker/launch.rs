@@ -1,8 +1,8 @@
 //! Starts a VMM and its guest.
 //!
-//! The helper starts the VMM, which then waits for us. A VMM whose guest was never started holds nothing worth keeping:
-//! any failure here ends it, and one that a crash of bangerd left is ended when it is found
-//! ([`observe`](super::observe)).
+//! The helper starts the VMM, which finds its orders in a file and starts the guest at once. Here it is asked whether it
+//! did; a VMM that did not holds nothing worth keeping: any failure ends it, and one that a crash of bangerd left is
+//! ended when it is found ([`observe`](super::observe)).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -44,7 +44,7 @@ impl FirecrackerPlatform {
         let _stable = self.changing.read().await;
         // Side by side: the helper looks at the host while we write.
         let (readied, written) =
-            tokio::join!(self.make_ready(plan, id, address), self.write_initrd(plan, seed, &files));
+            tokio::join!(self.make_ready(plan, id, address), self.write_orders(plan, (seed, address), &files));
         if let Err(error) = readied.and(written) {
             // The first error stays; a file that cannot be removed is replaced by the next launch.
             let _ = initrd::remove(&files.initrd);
@@ -78,12 +78,20 @@ impl FirecrackerPlatform {
         Ok(())
     }
 
-    async fn write_initrd(&self, plan: &VmPlan, seed: &Seed, files: &Files) -> Result<(), PlatformError> {
+    /// What the VMM reads when it starts.
+    async fn write_orders(
+        &self,
+        plan: &VmPlan,
+        (seed, address): (&Seed, Ipv4Addr),
+        files: &Files,
+    ) -> Result<(), PlatformError> {
+        let (config, told) = (files.config.clone(), machine::config(plan, address).to_string());
         let (guest_binary, modules_cpio) = (self.guest_binary()?, plan.modules_cpio.clone());
         let (destination, seed) = (files.initrd.clone(), seed.clone());
         blocking(move || {
             let parts = initrd::Parts { guest_binary: &guest_binary, modules_cpio: &modules_cpio, seed: &seed };
-            initrd::write(&destination, &parts)
+            initrd::write(&destination, &parts)?;
+            std::fs::write(&config, told).map_err(|source| error::on_path("cannot write", &config, source))
         })
         .await
     }
@@ -95,17 +103,17 @@ impl FirecrackerPlatform {
         reporter: &Reporter,
     ) -> Result<ProcessIdentity, PlatformError> {
         let process = self.launch_vmm(plan, reporter.operation_id()).await?;
-        let configured = tokio::select! {
+        let started = tokio::select! {
             biased;
             () = reporter.cancellation().cancelled() => {
                 Err(error::plain(Kind::Cancelled, format!("starting {} was cancelled", plan.name)))
             }
             () = self.handles.wait_gone(&process) => Err(ended_early(plan, files)),
-            configured = configure(plan, files, reporter.cancellation()) => configured.map_err(|source| {
+            started = wait_for_guest(files, reporter.cancellation()) => started.map_err(|source| {
                 error::classified(format!("cannot start the guest of {}", plan.name), source)
             }),
         };
-        let Err(mut failure) = configured else { return Ok(process) };
+        let Err(mut failure) = started else { return Ok(process) };
         if let Err(kill) = self.end_vmm(reporter.operation_id(), &plan.id).await {
             failure.left_behind.push(kill.to_string());
         }
@@ -144,14 +152,10 @@ pub(super) fn running(plan: &VmPlan, address: Ipv4Addr, process: ProcessIdentity
     Running { process, agent_address: at(AGENT_SSH_PORT), ssh_address: plan.image_has_sshd.then(|| at(IMAGE_SSH_PORT)) }
 }
 
-/// Says everything to the VMM and starts its guest.
-async fn configure(plan: &VmPlan, files: &Files, cancel: &CancellationToken) -> Result<(), ApiError> {
-    let address = plan.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+/// It answers once its guest was started.
+async fn wait_for_guest(files: &Files, cancel: &CancellationToken) -> Result<(), ApiError> {
     let mut api = connect(&files.api_socket, LISTEN_PATIENCE, || !cancel.is_cancelled()).await?;
-    for put in machine::requests(plan, address) {
-        api.put(&put).await?;
-    }
-    api.put(&machine::start()).await
+    if api.is_started().await? { Ok(()) } else { Err(ApiError::NotStarted) }
 }
 
 /// Connects as soon as somebody listens, at most `patience` long and while `wanted`.

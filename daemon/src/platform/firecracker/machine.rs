@@ -34,42 +34,25 @@ const ARGUMENTS: &[(&str, &str)] = &[
     (FIRECRACKER_ARGUMENT, "tells banger-guest which machine it is on"),
 ];
 
-/// One request to the VMM.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Put {
-    /// Of the API.
-    pub path: &'static str,
-    /// What to set.
-    pub body: Value,
-}
-
-/// Everything up to the start, in order.
-pub fn requests(plan: &VmPlan, address: Ipv4Addr) -> Vec<Put> {
-    let put = |path, body| Put { path, body };
-    vec![
+/// All of it, as the file that Firecracker reads when it starts.
+pub fn config(plan: &VmPlan, address: Ipv4Addr) -> Value {
+    json!({
         // Its log goes to the console log; only trouble belongs there.
-        put("/logger", json!({ "level": "Warning" })),
-        put("/metrics", json!({ "metrics_path": "/metrics.json" })),
-        put(
-            "/boot-source",
-            json!({ "kernel_image_path": "/vmlinux", "initrd_path": "/initrd", "boot_args": command_line(plan) }),
-        ),
-        put("/drives/root", drive("root", "/rootfs", Access::Write)),
-        put("/drives/modules", drive("modules", "/modules.ext4", Access::Read)),
-        put("/drives/work", drive("work", "/work.ext4", Access::Write)),
-        put(
-            "/network-interfaces/eth0",
-            json!({ "iface_id": "eth0", "guest_mac": mac_text(address), "host_dev_name": tap_name(plan) }),
-        ),
-        put("/machine-config", json!({ "vcpu_count": plan.vcpu_count, "mem_size_mib": plan.memory_mib })),
-        put("/vsock", json!({ "guest_cid": GUEST_CID, "uds_path": "/vsock.sock" })),
-        put("/entropy", json!({})),
-    ]
-}
-
-/// The request that starts the guest.
-pub fn start() -> Put {
-    Put { path: "/actions", body: json!({ "action_type": "InstanceStart" }) }
+        "logger": { "level": "Warning" },
+        "metrics": { "metrics_path": "/metrics.json" },
+        "boot-source": { "kernel_image_path": "/vmlinux", "initrd_path": "/initrd", "boot_args": command_line(plan) },
+        "drives": [
+            drive("root", "/rootfs", Access::Write),
+            drive("modules", "/modules.ext4", Access::Read),
+            drive("work", "/work.ext4", Access::Write),
+        ],
+        "network-interfaces": [
+            { "iface_id": "eth0", "guest_mac": mac_text(address), "host_dev_name": tap_name(plan) },
+        ],
+        "machine-config": { "vcpu_count": plan.vcpu_count, "mem_size_mib": plan.memory_mib },
+        "vsock": { "guest_cid": GUEST_CID, "uds_path": "/vsock.sock" },
+        "entropy": {},
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,20 +93,20 @@ mod tests {
     #[test]
     fn the_drives_come_in_the_order_the_guest_is_told() {
         let plan = fixture::plan(1);
-        let requests = requests(&plan, Ipv4Addr::new(172, 16, 0, 2));
-        let drives: Vec<&str> = requests.iter().filter_map(|put| put.path.strip_prefix("/drives/")).collect();
-        assert_eq!(drives, ["root", "modules", "work"]);
+        let config = config(&plan, Ipv4Addr::new(172, 16, 0, 2));
+        let drives = config["drives"].as_array().expect("a list");
+        let names: Vec<&str> = drives.iter().filter_map(|drive| drive["drive_id"].as_str()).collect();
+        assert_eq!(names, ["root", "modules", "work"]);
         assert_eq!([DISKS.root, DISKS.modules, DISKS.work], ["/dev/vda", "/dev/vdb", "/dev/vdc"]);
-        let read_only: Vec<bool> = requests.iter().filter_map(|put| put.body.get("is_read_only")?.as_bool()).collect();
+        let read_only: Vec<bool> = drives.iter().filter_map(|drive| drive["is_read_only"].as_bool()).collect();
         assert_eq!(read_only, [false, true, false]);
     }
 
     #[test]
     fn the_link_has_the_name_and_the_address_the_helper_lets_through() {
         let plan = fixture::plan(1);
-        let requests = requests(&plan, Ipv4Addr::new(172, 16, 0, 2));
-        let link = requests.iter().find(|put| put.path == "/network-interfaces/eth0").map(|put| &put.body);
-        let link = link.expect("a guest has a link");
+        let config = config(&plan, Ipv4Addr::new(172, 16, 0, 2));
+        let link = &config["network-interfaces"][0];
         assert_eq!(link["guest_mac"], "02:fc:ac:10:00:02");
         let name = link["host_dev_name"].as_str().expect("text");
         assert_eq!((name, name.len()), ("fc-000000010000", 15));

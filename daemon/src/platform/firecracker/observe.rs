@@ -7,7 +7,7 @@ use banger_proto::names::VmId;
 use banger_proto::root::v1::{Holdings, Signal, SignalVm, VmHoldings, request::Operation};
 
 use super::{FirecrackerPlatform, address_of, handles, launch};
-use crate::platform::{Observed, PlatformError, ProcessIdentity, VmPlan, error};
+use crate::platform::{Observed, PlatformError, ProcessIdentity, VmPlan, error, initrd};
 
 /// A VMM that was found running listens, unless it was found in the middle of its start.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
@@ -28,7 +28,11 @@ impl FirecrackerPlatform {
             Err(error) => Err(error),
         };
         match started {
-            Ok(true) => Ok(Observed::Running(launch::running(plan, address_of(plan)?, process))),
+            Ok(true) => {
+                // Of a start that nobody was left to finish; it has been read, and holds the guest's private key.
+                initrd::remove(&self.files(plan).initrd)?;
+                Ok(Observed::Running(launch::running(plan, address_of(plan)?, process)))
+            }
             Ok(false) => {
                 tracing::info!(vm = %plan.name, pid = process.pid, "ending a VMM whose guest was never started");
                 self.end_vmm(WHO, &plan.id).await?;
@@ -103,13 +107,25 @@ impl FirecrackerPlatform {
 
     /// Ends the VMM now; fine if there is none.
     pub(super) async fn end_vmm(&self, operation_id: &str, id: &VmId) -> Result<(), PlatformError> {
-        let Some(process) = self.process_of(operation_id, id).await? else { return Ok(()) };
+        match self.process_of(operation_id, id).await? {
+            Some(process) => self.kill_vmm(operation_id, id, &process).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same for one that we hold on to, so that nobody needs to be asked who it is.
+    pub(super) async fn kill_vmm(
+        &self,
+        operation_id: &str,
+        id: &VmId,
+        process: &ProcessIdentity,
+    ) -> Result<(), PlatformError> {
         let signal = SignalVm { vm_id: id.to_string(), signal: Signal::Kill.into() };
         match self.root.perform(operation_id, Operation::SignalVm(signal)).await {
             Err(error) if error.kind != Kind::NotFound => return Err(error),
             _ => {}
         }
-        let gone = self.handles.wait_gone(&process);
+        let gone = self.handles.wait_gone(process);
         tokio::time::timeout(KILL_PATIENCE, gone).await.map_err(|_| {
             let (pid, seconds) = (process.pid, KILL_PATIENCE.as_secs());
             error::plain(Kind::Failed, format!("the VMM, pid {pid}, did not end within {seconds} s of SIGKILL"))

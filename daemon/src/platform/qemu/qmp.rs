@@ -57,9 +57,11 @@ impl QmpError {
     /// The socket is not there yet, or not any more.
     pub fn nobody_listens(&self) -> bool {
         match self {
-            Self::Connect { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-            }
+            // Reset: it was in the queue of a listener that is closed.
+            Self::Connect { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ),
             // A machine that is just ending: it was connected to, and never said a word.
             Self::Broken { command, source } => {
                 command == GREETING

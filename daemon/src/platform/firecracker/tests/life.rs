@@ -34,7 +34,7 @@ async fn a_vmm_whose_guest_was_never_started_is_ended_when_it_is_found() {
     if skipped() {
         return;
     }
-    for vmm in [FakeVmm::Obliging, FakeVmm::Deaf] {
+    for vmm in [FakeVmm::Waits, FakeVmm::Deaf] {
         let fixture = Fixture::new();
         fixture.helper.state().vmm = vmm;
         let plan = fixture.plan(1);
@@ -44,6 +44,21 @@ async fn a_vmm_whose_guest_was_never_started_is_ended_when_it_is_found() {
         assert_eq!(fixture.platform.inspect(&plan, None).await.unwrap(), Observed::Gone, "{vmm:?}");
         assert_eq!(fixture.helper.state().vms[plan.id.as_str()].pid, 0, "{vmm:?}");
     }
+}
+
+#[tokio::test]
+async fn a_guest_that_was_started_for_a_daemon_that_died_is_found_and_its_key_does_not_stay() {
+    if skipped() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let plan = fixture.plan(1);
+    fixture.platform.provision(&plan, &fixture.reporter).await.unwrap();
+    fixture.platform.launch_vmm(&plan, "op-test").await.unwrap();
+    let initrd = fixture.files(&plan).initrd;
+    std::fs::write(&initrd, "key").unwrap();
+    assert!(matches!(fixture.platform.inspect(&plan, None).await.unwrap(), Observed::Running(_)));
+    assert!(!initrd.exists());
 }
 
 #[tokio::test]

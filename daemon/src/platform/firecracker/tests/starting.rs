@@ -24,11 +24,8 @@ async fn a_guest_is_started_with_everything_it_needs_and_its_key_does_not_stay_o
     assert!(fixture.helper.state().vms[plan.id.as_str()].nat);
     let files = fixture.files(&plan);
     assert!(!files.initrd.exists());
-    let asked = files.api_socket.parent().unwrap().parent().unwrap().join("asked");
-    let asked = std::fs::read_to_string(asked).unwrap();
-    let paths: Vec<&str> = asked.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-    assert_eq!(paths.first(), Some(&"/logger"));
-    assert_eq!(paths.last(), Some(&"/actions"));
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(files.config).unwrap()).unwrap();
+    assert_eq!(told["boot-source"]["initrd_path"], "/initrd");
     assert_eq!(fixture.platform.inspect(&plan, None).await.unwrap(), Observed::Running(running));
 }
 
@@ -50,7 +47,7 @@ async fn whatever_the_vmm_does_instead_of_starting_no_process_and_no_key_is_left
         return;
     }
     for (vmm, words) in [
-        (FakeVmm::Refuses, "The vCPU number is invalid!"),
+        (FakeVmm::Waits, "did not start its guest"),
         (FakeVmm::HangsUp, "broke off"),
         (FakeVmm::EndsAtOnce, "ended while it started"),
     ] {
