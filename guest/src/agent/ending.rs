@@ -3,19 +3,22 @@
 //! Sessions are nobody's unit, so an init would find them only in its last killing spree, when their directories could
 //! not be unmounted any more; and systemd then waits ten seconds for a killed process that is not its child.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 /// A machine that is not off by then may have been told otherwise: sessions may begin again.
 const TAKEN_BACK_AFTER: Duration = Duration::from_secs(90);
+/// How long sessions may take to end with the machine; longer than they are given before they are killed.
+pub const SESSIONS_END_WITHIN: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Ending {
     begun: watch::Sender<Option<Instant>>,
-    running: watch::Sender<usize>,
+    running: AtomicUsize,
 }
 
 /// One session that runs, until it is dropped.
@@ -24,7 +27,7 @@ pub struct Running<'a>(&'a Ending);
 
 impl Default for Ending {
     fn default() -> Self {
-        Self { begun: watch::Sender::new(None), running: watch::Sender::new(0) }
+        Self { begun: watch::Sender::new(None), running: AtomicUsize::new(0) }
     }
 }
 
@@ -52,14 +55,14 @@ impl Ending {
 
     /// A session begins.
     pub fn session(&self) -> Running<'_> {
-        self.running.send_modify(|running| *running += 1);
+        self.running.fetch_add(1, Ordering::SeqCst);
         Running(self)
     }
 
     /// Waits until no session runs, or `limit` has passed. Not for a task: it blocks.
     pub fn wait_for_sessions(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        while *self.running.borrow() > 0 && Instant::now() < deadline {
+        while self.running.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             std::thread::sleep(LOOK);
         }
     }
@@ -71,7 +74,7 @@ fn is_recent(begun: &Option<Instant>) -> bool {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

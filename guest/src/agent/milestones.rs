@@ -16,7 +16,7 @@ use std::time::Duration;
 use banger_proto::guest::v1::{Milestone, MilestoneKind};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::ending::Ending;
+use super::ending::{Ending, SESSIONS_END_WITHIN};
 use crate::control::power_off::{FirstProcess, first_process};
 use crate::init::handover::{self, Outcome};
 use crate::{log, stats};
@@ -26,9 +26,6 @@ pub const SOCKET: &str = "/run/banger/agent.sock";
 
 /// An init that tells nobody when it is done is taken to be done by then.
 const SILENT_INIT_BOOTS_WITHIN: Duration = Duration::from_secs(3);
-
-/// How long sessions may take to end with the machine; longer than they are given before they are killed.
-pub const SESSIONS_END_WITHIN: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Default)]
 struct State {

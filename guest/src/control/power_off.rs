@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::system::reboot;
 
-use crate::agent::ending::Ending;
-use crate::agent::milestones::SESSIONS_END_WITHIN;
+use crate::agent::ending::{Ending, SESSIONS_END_WITHIN};
 use crate::machine::Machine;
 use crate::{log, syscalls};
 

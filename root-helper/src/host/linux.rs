@@ -195,8 +195,7 @@ impl Host for Linux {
 
     fn has_machine(&self, vm: &VmId) -> Step<bool> {
         // Where systemd lays its groups out otherwise, anything may be.
-        let is_unified = exists(Path::new("/sys/fs/cgroup/cgroup.controllers"))?;
-        Ok(!is_unified || exists(&kernel_names::control_group(vm))?)
+        Ok(!has_one_hierarchy()? || exists(&kernel_names::control_group(vm))?)
     }
 
     fn stop_machine(&self, vm: &VmId) -> Step<()> {
@@ -204,17 +203,12 @@ impl Host for Linux {
     }
 
     fn kill_machine(&self, vm: &VmId, process: Option<Process>) -> Step<()> {
-        if let Some(process) = process {
-            process::signal(process, Signal::Kill)?;
-            // Its unit goes with it. Systemd would be asked over a bus, in three questions, for what can be seen.
-            let give_up = Instant::now() + UNIT_LIMIT;
-            while Instant::now() < give_up {
-                if !self.has_machine(vm)? {
-                    return Ok(());
-                }
-                std::thread::sleep(UNIT_STEP);
-            }
+        // Its unit goes with it. Systemd would be asked over a bus, in three questions, for what can be seen.
+        let is_killed = process.is_some_and(|process| process::signal(process, Signal::Kill).is_ok());
+        if is_killed && goes_by_itself(vm) {
+            return Ok(());
         }
+        // Whatever did not work: systemd ends all that is in the unit.
         self.stop_machine(vm)
     }
 
@@ -240,6 +234,24 @@ impl Host for Linux {
     fn remove_slice(&self) -> Step<()> {
         unit::stop_slice_if_empty()
     }
+}
+
+/// Of control groups, as [`kernel_names::control_group`] expects.
+fn has_one_hierarchy() -> Step<bool> {
+    exists(Path::new("/sys/fs/cgroup/cgroup.controllers"))
+}
+
+/// The unit's control group is seen to go; false if that cannot be seen, or takes too long.
+fn goes_by_itself(vm: &VmId) -> bool {
+    let group = kernel_names::control_group(vm);
+    let give_up = Instant::now() + UNIT_LIMIT;
+    while matches!(has_one_hierarchy(), Ok(true)) && Instant::now() < give_up {
+        match exists(&group) {
+            Ok(true) => std::thread::sleep(UNIT_STEP),
+            gone_or_unknown => return gone_or_unknown.is_ok(),
+        }
+    }
+    false
 }
 
 fn exists(path: &Path) -> Step<bool> {

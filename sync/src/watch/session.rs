@@ -262,7 +262,7 @@ impl Session {
         let gone = async {
             loop {
                 tokio::time::sleep(REFUSAL_LOOK).await;
-                if refusing && connection.as_ref().is_none_or(Connection::is_closed) {
+                if connection.as_ref().is_none_or(Connection::is_closed) {
                     break;
                 }
             }
