@@ -3,11 +3,15 @@
 //! A TOML file is compiled in; `catalog.toml` in the configuration directory adds entries and replaces those
 //! of the same name. Reading it fetches nothing. [`crate::kernel`] and [`crate::image`] carry recipes out.
 
+mod kernel_config;
+
 use std::path::{Path, PathBuf};
 
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::names::{ImageName, KernelName};
 use serde::Deserialize;
+
+pub use kernel_config::{ConfigLineError, KernelConfig};
 
 const EMBEDDED: &str = include_str!("catalog/catalog.toml");
 /// Name of the file in the configuration directory.
@@ -31,8 +35,19 @@ pub struct KernelRecipe {
     pub description: String,
     /// Suite of the distribution.
     pub suite: String,
-    /// A kernel package, or one that depends on the newest of its kind.
+    /// A kernel package, or one that depends on the newest of its kind; a source package for one that is compiled.
     pub package: String,
+    /// What is done with the package.
+    pub making: KernelMaking,
+}
+
+/// How a package becomes a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelMaking {
+    /// It has the kernel and its modules.
+    Unpack,
+    /// It has the source.
+    Compile(KernelConfig),
 }
 
 impl KernelRecipe {
@@ -188,7 +203,16 @@ struct File {
 struct KernelEntry {
     name: String,
     description: String,
-    deb: Deb,
+    deb: Option<Deb>,
+    compile: Option<Compile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Compile {
+    suite: String,
+    package: String,
+    config: String,
 }
 
 #[derive(Deserialize)]
@@ -285,14 +309,7 @@ impl Catalog {
         let file: File =
             toml::from_str(text).map_err(|source| CatalogError::Malformed { path: path.to_owned(), source })?;
         let check = Check { path };
-        let kernels = file.kernel.into_iter().map(|entry| {
-            Ok(KernelRecipe {
-                name: check.name(entry.name)?,
-                description: entry.description,
-                suite: check.word("suite", entry.deb.suite)?,
-                package: check.word("package", entry.deb.package)?,
-            })
-        });
+        let kernels = file.kernel.into_iter().map(|entry| check.kernel(entry));
         let images = file.image.into_iter().map(|entry| check.image(entry));
         Ok(Self { kernels: kernels.collect::<Result<_, _>>()?, images: images.collect::<Result<_, _>>()? })
     }
@@ -305,6 +322,25 @@ struct Check<'a> {
 impl Check<'_> {
     fn invalid(&self, what: &'static str, text: String) -> CatalogError {
         CatalogError::Invalid { path: self.path.to_owned(), what, text }
+    }
+
+    fn kernel(&self, entry: KernelEntry) -> Result<KernelRecipe, CatalogError> {
+        let (suite, package, making) = match (entry.deb, entry.compile) {
+            (Some(deb), None) => (deb.suite, deb.package, KernelMaking::Unpack),
+            (None, Some(compile)) => {
+                let config = KernelConfig::parse(&compile.config)
+                    .map_err(|error| self.invalid("line of a kernel's config", error.line))?;
+                (compile.suite, compile.package, KernelMaking::Compile(config))
+            }
+            _ => return Err(self.invalid("number of sources (deb or compile) of", entry.name)),
+        };
+        Ok(KernelRecipe {
+            name: self.name(entry.name)?,
+            description: entry.description,
+            suite: self.word("suite", suite)?,
+            package: self.word("package", package)?,
+            making,
+        })
     }
 
     fn image(&self, entry: ImageEntry) -> Result<ImageRecipe, CatalogError> {
@@ -407,6 +443,23 @@ mod tests {
         let catalog = Catalog::load(directory.path()).unwrap();
         assert_eq!(catalog.kernel(&"generic-6.1".parse().unwrap()).unwrap().suite, "trixie");
         assert_eq!(catalog.kernels.len(), Catalog::embedded().kernels.len());
+    }
+
+    #[test]
+    fn a_kernel_is_unpacked_or_compiled_not_both_and_not_neither() {
+        let deb = "[kernel.deb]\nsuite = \"s\"\npackage = \"p\"\n";
+        let compile = |config| format!("[kernel.compile]\nsuite = \"s\"\npackage = \"p\"\nconfig = '{config}'\n");
+        let parsed = |sources: &str| {
+            let text = format!("[[kernel]]\nname = \"mine\"\ndescription = \"\"\n{sources}");
+            Catalog::parse(&text, Path::new("catalog.toml")).map(|mut catalog| catalog.kernels.remove(0).making)
+        };
+        assert_eq!(parsed(deb).unwrap(), KernelMaking::Unpack);
+        let config = KernelConfig::parse("CONFIG_SMP=y").unwrap();
+        assert_eq!(parsed(&compile("CONFIG_SMP=y")).unwrap(), KernelMaking::Compile(config));
+        let told = |sources: &str| parsed(sources).unwrap_err().to_string();
+        assert!(told(&compile("CONFIG_SMP=m")).contains("line of a kernel's config \"CONFIG_SMP=m\""));
+        assert!(told("").contains("number of sources"));
+        assert!(told(&format!("{deb}{}", compile(""))).contains("number of sources"));
     }
 
     #[test]

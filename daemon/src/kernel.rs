@@ -1,10 +1,11 @@
-//! Kernels: fetched from a distribution, unpacked, converted, kept.
+//! Kernels: fetched from a distribution, unpacked or compiled, converted, kept.
 //!
 //! [`KernelStore::ensure`] is the whole pipeline: [`crate::catalog`] says which package, mmdebstrap fetches it
-//! with apt's signature check, [`package`] makes `vmlinux`, `modules.cpio` and `modules.ext4` of it. No
-//! privilege is needed, nothing is installed on the host and no kernel is ever compiled here.
+//! with apt's signature check, [`compile`] makes a kernel of it if it is a source package, [`package`] makes `vmlinux`,
+//! `modules.cpio` and `modules.ext4`. No privilege is needed and nothing is installed on the host.
 
 mod bzimage;
+pub(crate) mod compile;
 pub mod cpio;
 mod error;
 mod import;
@@ -23,13 +24,15 @@ use banger_proto::names::KernelName;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::bootstrap::{BootstrapError, Mmdebstrap, Mode, Output, Recipe, RunError};
-use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved};
-use crate::catalog::{Catalog, KernelRecipe};
+use crate::artifact::shelf::{BuildLock, MANIFEST, Shelf, Shelved, Staged};
+use crate::catalog::{Catalog, KernelConfig, KernelMaking, KernelRecipe};
 use crate::reporter::Reporter;
 
 pub use crate::artifact::Refresh;
 pub use error::{KernelDeleteError, KernelPullError, KernelStoreError};
 pub use import::{ImportedKernel, KernelImportError};
+
+use package::PackageError;
 
 const FILES: [&str; 3] = [package::VMLINUX, package::MODULES_CPIO, package::MODULES_EXT4];
 
@@ -226,32 +229,14 @@ impl KernelStore {
         let shelf_error = |source| KernelPullError::Store { name: recipe.name.clone(), source };
         reporter.stage("kernel", format!("making the kernel {} from {}", recipe.name, recipe.source()));
         let staged = self.shelf.stage(lock).map_err(shelf_error)?;
-        let tree = staged.path().join("tree");
+        let tree = tree(&staged);
         std::fs::create_dir(&tree)
             .map_err(crate::artifact::shelf::ShelfError::on("create the directory", &tree))
             .map_err(shelf_error)?;
-        let drain = |mut output: std::fs::File| std::io::copy(&mut output, &mut std::io::sink());
-        match self.mmdebstrap.run(&bootstrap(recipe, &tree), reporter, drain).await {
-            Ok(_) | Err(RunError::Consumer(_)) => {}
-            Err(RunError::Bootstrap(BootstrapError::Cancelled { .. })) => {
-                return Err(KernelPullError::Cancelled { name: recipe.name.clone() });
-            }
-            Err(RunError::Bootstrap(source)) => {
-                return Err(KernelPullError::Bootstrap { name: recipe.name.clone(), source });
-            }
-        }
-        reporter.stage("convert", format!("extracting the kernel {} and its modules", recipe.name));
-        // The staged directory moves along, so that it is removed after the last write even if nobody waits.
-        let (staged, converted) = tokio::task::spawn_blocking(move || {
-            let converted = package::convert(&tree, staged.path());
-            let version = std::fs::read_to_string(tree.join("version")).unwrap_or_default();
-            let _ = std::fs::remove_dir_all(&tree);
-            (staged, converted.map(|release| (release, version)))
-        })
-        .await
-        .expect("the conversion does not panic");
-        let (release, version) =
-            converted.map_err(|source| KernelPullError::Convert { name: recipe.name.clone(), source })?;
+        let (staged, release, version) = match &recipe.making {
+            KernelMaking::Unpack => self.unpack(recipe, staged, reporter).await?,
+            KernelMaking::Compile(config) => self.compile(recipe, config, staged, reporter).await?,
+        };
         if reporter.cancellation().is_cancelled() {
             return Err(KernelPullError::Cancelled { name: recipe.name.clone() });
         }
@@ -266,6 +251,86 @@ impl KernelStore {
         let directory = self.shelf.publish(staged, &manifest).map_err(shelf_error)?;
         artifacts(Shelved { directory, manifest }).ok_or(KernelPullError::Cancelled { name: recipe.name.clone() })
     }
+
+    /// Gives the staged files with the kernel's release and the package's version.
+    async fn unpack(
+        &self,
+        recipe: &KernelRecipe,
+        staged: Staged,
+        reporter: &Reporter,
+    ) -> Result<(Staged, String, String), KernelPullError> {
+        let tree = tree(&staged);
+        let drain = |mut output: std::fs::File| std::io::copy(&mut output, &mut std::io::sink());
+        match self.mmdebstrap.run(&bootstrap(recipe, &tree), reporter, drain).await {
+            Ok(_) | Err(RunError::Consumer(_)) => {}
+            Err(RunError::Bootstrap(source)) => return Err(not_made(recipe, source)),
+        }
+        reporter.stage("convert", format!("extracting the kernel {} and its modules", recipe.name));
+        convert(recipe, staged, move |out| {
+            let converted = package::convert(&tree, out);
+            let version = std::fs::read_to_string(tree.join("version")).unwrap_or_default();
+            let _ = std::fs::remove_dir_all(&tree);
+            converted.map(|release| (release, version))
+        })
+        .await
+    }
+
+    /// As [`KernelStore::unpack`].
+    async fn compile(
+        &self,
+        recipe: &KernelRecipe,
+        config: &KernelConfig,
+        staged: Staged,
+        reporter: &Reporter,
+    ) -> Result<(Staged, String, String), KernelPullError> {
+        let tree = tree(&staged);
+        let into = tree.clone();
+        let take = move |stream| compile::take(stream, &into);
+        let compiled = match self.mmdebstrap.run(&compile::bootstrap(recipe, config), reporter, take).await {
+            Ok(compiled) => compiled,
+            Err(RunError::Bootstrap(source)) => return Err(not_made(recipe, source)),
+            Err(RunError::Consumer(source)) => {
+                let source = PackageError::File { action: "take what was compiled to", path: tree, source };
+                return Err(KernelPullError::Convert { name: recipe.name.clone(), source });
+            }
+        };
+        convert(recipe, staged, move |out| {
+            let converted = package::convert_files(&tree, &compiled.release, out);
+            let _ = std::fs::remove_dir_all(&tree);
+            converted.map(|()| (compiled.release, compiled.version))
+        })
+        .await
+    }
+}
+
+/// What comes out of the package waits here to be converted, and goes before the rest is published.
+fn tree(staged: &Staged) -> PathBuf {
+    staged.path().join("tree")
+}
+
+fn not_made(recipe: &KernelRecipe, source: BootstrapError) -> KernelPullError {
+    let name = recipe.name.clone();
+    match source {
+        BootstrapError::Cancelled { .. } => KernelPullError::Cancelled { name },
+        source => KernelPullError::Bootstrap { name, source },
+    }
+}
+
+/// The staged directory moves along, so that it is removed after the last write even if nobody waits.
+async fn convert(
+    recipe: &KernelRecipe,
+    staged: Staged,
+    made: impl FnOnce(&Path) -> Result<(String, String), PackageError> + Send + 'static,
+) -> Result<(Staged, String, String), KernelPullError> {
+    let (staged, converted) = tokio::task::spawn_blocking(move || {
+        let converted = made(staged.path());
+        (staged, converted)
+    })
+    .await
+    .expect("the conversion does not panic");
+    let (release, version) =
+        converted.map_err(|source| KernelPullError::Convert { name: recipe.name.clone(), source })?;
+    Ok((staged, release, version))
 }
 
 fn bootstrap(recipe: &KernelRecipe, output: &Path) -> Recipe {

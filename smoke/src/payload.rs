@@ -5,6 +5,7 @@
 //! bin/                the product's programs as far as they are built, firecracker, jailer
 //! kernels/NAME@BUILD/ a kernel, as it lies in banger's store
 //! images/NAME@BUILD/  an image, likewise
+//! microvm/            the kernel that is compiled, where it is to be compared
 //! peer/               another product and an image for both, where they are to be compared
 //! ```
 //! A disk, because copying half a gigabyte by ssh into an emulated machine takes minutes and this takes seconds.
@@ -36,6 +37,8 @@ pub struct Parts {
     pub fixture: Option<PathBuf>,
     /// A kernel's directory in a store.
     pub kernel: Option<PathBuf>,
+    /// Likewise, of the one that is compiled.
+    pub microvm_kernel: Option<PathBuf>,
     /// An image's directory in a store.
     pub image: Option<PathBuf>,
     /// What [`crate::peer`] made.
@@ -68,8 +71,10 @@ pub fn assemble(layout: &Layout, parts: &Parts, directory: &Path) -> Result<()> 
             copy(artifact, &shelf, &log)?;
         }
     }
-    if let Some(peer) = &parts.peer {
-        copy(peer, &directory.join("peer"), &log)?;
+    for (part, name) in [(&parts.microvm_kernel, "microvm"), (&parts.peer, "peer")] {
+        if let Some(part) = part {
+            copy(part, &directory.join(name), &log)?;
+        }
     }
     Ok(())
 }

@@ -58,6 +58,8 @@ pub enum Stage {
 pub enum Need {
     /// A kernel of banger's store.
     Kernel,
+    /// One that is compiled, which takes minutes.
+    MicrovmKernel,
     /// An image of banger's store.
     Image,
     /// The product's programs.
@@ -161,6 +163,7 @@ fn parse(name: String, text: &str) -> std::result::Result<Scenario, String> {
         "kernel" => Ok(Need::Kernel),
         "image" => Ok(Need::Image),
         "programs" => Ok(Need::Programs),
+        "microvm" => Ok(Need::MicrovmKernel),
         "peer" => Ok(Need::Peer),
         other => Err(format!("nothing provides {other:?}")),
     };

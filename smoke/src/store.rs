@@ -19,16 +19,22 @@ use crate::ui;
 
 /// The default kernel.
 pub const KERNEL: &str = "generic-6.12";
+/// The one that is compiled.
+pub const MICROVM_KERNEL: &str = "microvm-6.12";
 /// The default image.
 pub const IMAGE: &str = "debian-bookworm";
 /// A bootstrap of a whole distribution, on a slow machine with a slow mirror.
 const LIMIT: Duration = Duration::from_secs(1200);
+/// A bootstrap and a compilation.
+const COMPILE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `banger kernel pull`.
     Kernel,
+    /// `banger kernel pull` of the one that is compiled.
+    MicrovmKernel,
     /// `banger image pull`.
     Image,
 }
@@ -37,7 +43,7 @@ impl Kind {
     /// The product's word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Kernel => "kernel",
+            Self::Kernel | Self::MicrovmKernel => "kernel",
             Self::Image => "image",
         }
     }
@@ -45,15 +51,20 @@ impl Kind {
     /// Its directory in a state directory.
     pub fn shelf(self) -> &'static str {
         match self {
-            Self::Kernel => "kernels",
+            Self::Kernel | Self::MicrovmKernel => "kernels",
             Self::Image => "images",
         }
+    }
+
+    fn limit(self) -> Duration {
+        if self == Self::MicrovmKernel { COMPILE_LIMIT } else { LIMIT }
     }
 
     /// The one that is used.
     pub fn default_name(self) -> &'static str {
         match self {
             Self::Kernel => KERNEL,
+            Self::MicrovmKernel => MICROVM_KERNEL,
             Self::Image => IMAGE,
         }
     }
@@ -102,10 +113,10 @@ fn pull(layout: &Layout, kind: Kind, home: &Path) -> Result<()> {
     // In /tmp: a socket's path must fit 108 bytes.
     let runtime = tempfile::Builder::new().prefix("smoke-").tempdir_in("/tmp");
     let runtime = Runtime(runtime.map_err(Error::file("make a directory in", "/tmp"))?);
-    let mut command = bounded::command(layout.program("banger"), LIMIT);
+    let mut command = bounded::command(layout.program("banger"), kind.limit());
     command.args([kind.word(), "pull", kind.default_name()]);
     runtime.environment(&mut command, home);
-    let log = layout.logs().join(format!("{}-pull.log", kind.word()));
+    let log = layout.logs().join(format!("{}-pull.log", kind.default_name()));
     bounded::succeed(&format!("`banger {} pull {}`", kind.word(), kind.default_name()), &mut command, &log)
 }
 

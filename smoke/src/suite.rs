@@ -72,6 +72,7 @@ pub fn gather(layout: &Layout, given: &Given, needs: &[Need]) -> Result<(Parts, 
         }
     };
     let (kernel, image) = (store(Need::Kernel, Kind::Kernel), store(Need::Image, Kind::Image));
+    let microvm_kernel = store(Need::MicrovmKernel, Kind::MicrovmKernel);
     let missing = payload::missing_programs(layout);
     if !missing.is_empty() {
         lacking.push((Need::Programs, format!("not built: {} (run `make build`)", missing.join(", "))));
@@ -83,7 +84,7 @@ pub fn gather(layout: &Layout, given: &Given, needs: &[Need]) -> Result<(Parts, 
         lacking.push((Need::Peer, error.to_string()));
         None
     });
-    Ok((Parts { fixture, kernel, image, peer }, lacking))
+    Ok((Parts { fixture, kernel, microvm_kernel, image, peer }, lacking))
 }
 
 /// The host in QEMU, with the payload in it.

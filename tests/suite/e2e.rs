@@ -4,6 +4,7 @@
 //! A test ends by checking that nothing is left. What is common is here; each file holds one theme.
 
 mod bad_input;
+mod compiled_kernel;
 mod concurrency;
 mod containers;
 mod crash;

@@ -92,7 +92,8 @@ impl Stand<'_> {
         let [kernel, image] = &self.names;
         let script = format!(
             "export SMOKE={payload} SMOKE_OWNER={owner} SMOKE_KERNEL={payload}/{kernel} SMOKE_IMAGE={payload}/{image} \
-             SMOKE_PEER={payload}/peer SMOKE_PHASE={phase}; timeout --kill-after=10 {limit} bash {payload}/scenarios/{name}.sh",
+             SMOKE_MICROVM={payload}/microvm SMOKE_PEER={payload}/peer SMOKE_PHASE={phase}; \
+             timeout --kill-after=10 {limit} bash {payload}/scenarios/{name}.sh",
             owner = self.place.owner(),
             phase = phase.name(),
             limit = scenario.limit.as_secs(),

@@ -1,4 +1,4 @@
-//! What mmdebstrap is doing, read from its messages. Pure: one line in, perhaps one step out.
+//! What mmdebstrap and its hooks are doing, read from its messages. Pure: one line in, perhaps one step out.
 
 /// Something worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,16 +13,19 @@ pub(super) struct Progress {
     announced: u64,
     fetched: u64,
     configured: u64,
+    compiled: u64,
     fetching: bool,
 }
 
-const STAGES: [(&str, &str, &str); 7] = [
+const STAGES: [(&str, &str, &str); 9] = [
     ("running apt-get update", "index", "reading the package index"),
     ("downloading packages", "download", "downloading packages"),
     ("extracting archives", "extract", "unpacking essential packages"),
     ("installing essential packages", "install", "installing essential packages"),
     ("installing remaining packages", "install", "installing packages"),
     ("running --extract-hook", "fetch", "fetching the package"),
+    ("unpacking the kernel's source", "source", "unpacking the source"),
+    ("compiling the kernel", "compile", "compiling, which takes some minutes,"),
     ("creating tarball", "write", "writing the filesystem"),
 ];
 
@@ -46,6 +49,12 @@ impl Progress {
         if let Some(rest) = line.strip_prefix("Setting up ") {
             self.configured += 1;
             return Some(self.step(format!("installed {}", rest.split([' ', ':']).next().unwrap_or(rest))));
+        }
+        // The kernel's own way to say it; how many there will be, nobody knows before.
+        if let Some(file) = line.strip_prefix("  CC ").or_else(|| line.strip_prefix("  AS ")) {
+            self.compiled += 1;
+            let message = format!("compiled {}", file.trim());
+            return Some(Step::Progress { done: self.compiled, total: 0, message });
         }
         None
     }

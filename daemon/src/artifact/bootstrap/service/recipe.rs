@@ -1,6 +1,8 @@
-//! Which arguments of mmdebstrap the build service takes: those of an image's recipe, whatever its packages. Pure.
+//! Which arguments of mmdebstrap the build service takes: those of a recipe for an image or a
+//! compiled kernel, whatever its packages and settings. Pure.
 
 use crate::image::FINISH;
+use crate::kernel::compile;
 
 /// Taken as they are.
 const PLAIN: [&str; 5] = [
@@ -47,7 +49,7 @@ fn is_option(option: &str) -> bool {
         option.strip_prefix(name).is_some_and(|value| !value.is_empty() && is_of(value, characters))
     };
     PLAIN.contains(&option)
-        || option.strip_prefix("--customize-hook=") == Some(FINISH)
+        || option.strip_prefix("--customize-hook=").is_some_and(|hook| hook == FINISH || compile::is_hook(hook))
         || WITH_VALUE.iter().any(with_value)
 }
 
@@ -74,6 +76,16 @@ mod tests {
         };
         let made = crate::image::bootstrap(recipe.name.as_str(), debian);
         let arguments = super::super::super::arguments(&made, false);
+        let arguments: Vec<String> = arguments.into_iter().map(|one| one.into_string().unwrap()).collect();
+        assert_eq!(check(&arguments), Ok(()));
+    }
+
+    #[test]
+    fn the_recipe_of_the_compiled_kernel_is_taken() {
+        let catalog = Catalog::embedded();
+        let recipe = catalog.kernel(&"microvm-6.12".parse().unwrap()).unwrap();
+        let crate::catalog::KernelMaking::Compile(config) = &recipe.making else { panic!("it is compiled") };
+        let arguments = super::super::super::arguments(&compile::bootstrap(recipe, config), false);
         let arguments: Vec<String> = arguments.into_iter().map(|one| one.into_string().unwrap()).collect();
         assert_eq!(check(&arguments), Ok(()));
     }
