@@ -15,13 +15,13 @@ on_all_processors
 export MSB_PATH=$SMOKE_PEER/msb MSB_LIBKRUNFW_PATH=$SMOKE_PEER/libkrunfw.so MSB_HOME=$scratch/msb
 mkdir "$MSB_HOME"
 
-# The peer brings a kernel made for virtual machines. Ours of that kind is what is compared; the distribution's is measured too.
+# The peer brings a kernel made for virtual machines. Ours of that kind is the image's; the distribution's is measured too.
 release=$(jq -r .release "$SMOKE_MICROVM/manifest.json")
 install -m 0644 -o "$SMOKE_OWNER" "$SMOKE_MICROVM/vmlinux" "$owner_home/vmlinux"
 banger kernel import microvm --kernel "$owner_home/vmlinux" --release "$release"
 rm "$owner_home/vmlinux"
 at_end banger kernel delete microvm
-banger image pull "docker-archive:$SMOKE_PEER/image.tar" --name bb
+banger image pull "docker-archive:$SMOKE_PEER/image.tar" --name bb --kernel-ref microvm
 at_end banger image delete bb
 "$MSB_PATH" load -i "$SMOKE_PEER/image.tar" -t localhost/bb >/dev/null
 
@@ -35,19 +35,20 @@ alive() {
   fail "$1 does not run here"
 }
 # Both are measured from a shell of their user's, who is logged in already.
-by_banger() { banger_with "$1" microvm; }
-by_banger_with_the_distributions() { banger_with "$1" "$(basename "$SMOKE_KERNEL" | cut -d@ -f1)"; }
-banger_with() { # RUN KERNEL
-  local name=bb-${2%%-*}-$1
+by_banger() { ours_of "bb-$1"; }
+by_banger_with_the_distributions() { ours_of "bb-generic-$1" --kernel-ref "$(basename "$SMOKE_KERNEL" | cut -d@ -f1)"; }
+ours_of() { # NAME [OPTION…]
+  local name=$1
+  shift
   settle
   # shellcheck disable=SC2016 # that shell's own variables
   as_owner bash -c '
-    name=$1 kernel=$2 began=$EPOCHREALTIME
-    shift 2
-    said=$(banger --color never --quiet vm run --rm --name "$name" --kernel-ref "$kernel" "$@" --image bb -- echo peer </dev/null) || exit 1
+    name=$1 began=$EPOCHREALTIME
+    shift
+    said=$(banger --color never --quiet vm run --rm --name "$name" "$@" --image bb -- echo peer </dev/null) || exit 1
     [ "$said" = peer ] || exit 1
     awk -v began="$began" -v ended="$EPOCHREALTIME" "BEGIN { printf \"%.2f\", ended - began }"
-  ' bash "$name" "$2" "${small[@]}" || {
+  ' bash "$name" "$@" "${small[@]}" || {
     banger vm delete "$name" >&2 || true
     return 1
   }

@@ -101,15 +101,6 @@ pub struct Prepared {
     pub git: GitOutcome,
 }
 
-/// Where to prepare.
-#[derive(Debug, Clone, Copy)]
-pub struct PrepareTarget<'a> {
-    /// Absolute path of the tree in the guest.
-    pub guest_path: &'a str,
-    /// The command that starts the receiver there.
-    pub command: &'a str,
-}
-
 /// One frame on its way, and what it means for the progress.
 pub(crate) struct Outgoing {
     frame: Bytes,
@@ -122,33 +113,43 @@ pub(crate) struct Outgoing {
     more_bytes: u64,
 }
 
-/// Makes the tree at `guest_path` equal to `overlay`.
-///
-/// # Errors
-/// [`PrepareError`].
-pub async fn prepare(
-    connection: &Connection,
-    overlay: &Overlay,
-    guest_path: &str,
-    progress: &(dyn Fn(PrepareProgress) + Send + Sync),
-) -> Result<Prepared, PrepareError> {
-    let command = sync_command(guest_path);
-    prepare_with(connection, overlay, PrepareTarget { guest_path, command: &command }, progress).await
+/// A receiver that runs and waits: it can be started while the tree is still being read. It has not looked at anything in the
+/// guest yet and made nothing there.
+pub struct Receiver {
+    link: Link,
 }
 
-/// [`prepare`] with another receiver than the one every guest has.
-///
-/// # Errors
-/// [`PrepareError`].
-pub async fn prepare_with(
-    connection: &Connection,
-    overlay: &Overlay,
-    target: PrepareTarget<'_>,
-    progress: &(dyn Fn(PrepareProgress) + Send + Sync),
-) -> Result<Prepared, PrepareError> {
-    let (mut link, welcome) = Link::greet(connection, target.command, SyncPurpose::Prepare).await?;
-    let whole = whole(&mut link, &welcome, overlay, (target.guest_path, progress)).await?;
-    Ok(whole.prepared)
+impl Receiver {
+    /// Starts the one that every guest has, for the tree at `guest_path`.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    pub async fn open(connection: &Connection, guest_path: &str) -> Result<Self, PrepareError> {
+        Self::open_with(connection, &sync_command(guest_path)).await
+    }
+
+    /// [`Receiver::open`] with another one.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    pub async fn open_with(connection: &Connection, command: &str) -> Result<Self, PrepareError> {
+        Ok(Self { link: Link::open(connection, command).await? })
+    }
+
+    /// Makes its tree, which is the one at `guest_path`, equal to `overlay`.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    pub async fn prepare(
+        mut self,
+        overlay: &Overlay,
+        guest_path: &str,
+        progress: &(dyn Fn(PrepareProgress) + Send + Sync),
+    ) -> Result<Prepared, PrepareError> {
+        let welcome = self.link.exchange_greetings(SyncPurpose::Prepare).await?;
+        let whole = whole(&mut self.link, &welcome, overlay, (guest_path, progress)).await?;
+        Ok(whole.prepared)
+    }
 }
 
 /// A whole tree that arrived, and what a next batch has to know.

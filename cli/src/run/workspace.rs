@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use banger_proto::failure::Kind;
 use banger_proto::v1::{SetWorkspaceRequest, Vm, Workspace};
 use banger_sync::overlay::{self, ObserveOptions, Overlay};
-use banger_sync::prepare::PrepareProgress;
+use banger_sync::prepare::{PrepareProgress, Receiver};
 use banger_sync::ssh::Connection;
 
 use super::plan::WorkspacePlan;
@@ -127,7 +127,21 @@ pub async fn prepare(
     overlay: &Overlay,
     destination: Destination<'_>,
 ) -> Result<PreparedView, CliError> {
-    let Destination { client, connection, vm, guest_path, options } = destination;
+    let receiver = Receiver::open(destination.connection, destination.guest_path.as_str()).await?;
+    prepare_in(context, overlay, destination, receiver).await
+}
+
+/// [`prepare`] with a receiver that was started meanwhile, on the same connection and for the same path.
+///
+/// # Errors
+/// As [`prepare`].
+pub async fn prepare_in(
+    context: &Context,
+    overlay: &Overlay,
+    destination: Destination<'_>,
+    receiver: Receiver,
+) -> Result<PreparedView, CliError> {
+    let Destination { client, vm, guest_path, options, .. } = destination;
     let prepared = {
         let progress = Mutex::new(context.ui.progress());
         let report = |step: PrepareProgress| {
@@ -136,7 +150,7 @@ pub async fn prepare(
                 show(&mut progress, step);
             }
         };
-        banger_sync::prepare::prepare(connection, overlay, guest_path.as_str(), &report).await?
+        receiver.prepare(overlay, guest_path.as_str(), &report).await?
     };
     let workspace = Workspace {
         guest_path: guest_path.as_str().as_bytes().to_vec(),

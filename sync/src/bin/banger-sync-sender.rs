@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use banger_sync::overlay::{ObserveOptions, Overlay, observe_with};
-use banger_sync::prepare::{PrepareTarget, prepare_with};
+use banger_sync::prepare::Receiver;
 use banger_sync::quote::shell_quote;
 use banger_sync::ssh::{Connection, SshTarget};
 use banger_sync::watch::cycle::Tuning;
@@ -118,14 +118,21 @@ async fn prepared(
     (source, memory): (&str, Option<&str>),
     root: &str,
 ) -> Result<String, Box<dyn Error>> {
-    let began = Instant::now();
-    let connection = Connection::connect(target).await?;
-    let connect = began.elapsed().as_secs_f64();
-    let (overlay, observe) = observed(source, memory)?;
     let command = format!("{} --root {}", shell_quote(receiver), shell_quote(root));
-    let guest = PrepareTarget { guest_path: root, command: &command };
+    // As `banger vm workspace prepare` does: the receiver is started while the tree is read.
     let began = Instant::now();
-    let prepared = prepare_with(&connection, &overlay, guest, &|_| {}).await?;
+    let (source, memory) = (source.to_owned(), memory.map(str::to_owned));
+    let observing =
+        tokio::task::spawn_blocking(move || observed(&source, memory.as_deref()).map_err(|error| error.to_string()));
+    let opening = async {
+        let connection = Connection::connect(target).await?;
+        let receiver = Receiver::open_with(&connection, &command).await?;
+        Ok::<_, Box<dyn Error>>((connection, receiver, began.elapsed().as_secs_f64()))
+    };
+    let (observed, opened) = tokio::join!(observing, opening);
+    let ((overlay, observe), (connection, receiver, connect)) = (observed??, opened?);
+    let began = Instant::now();
+    let prepared = receiver.prepare(&overlay, root, &|_| {}).await?;
     let prepare = began.elapsed().as_secs_f64();
     connection.close().await;
     Ok(format!(

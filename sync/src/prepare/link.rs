@@ -49,11 +49,17 @@ impl Link {
         purpose: SyncPurpose,
     ) -> Result<(Self, Welcome), PrepareError> {
         let mut link = Self::open(connection, command).await?;
-        link.send(&Request::Hello(SyncHello { version: VERSION, purpose: purpose.into() })).await?;
-        match link.reply().await? {
+        let welcome = link.exchange_greetings(purpose).await?;
+        Ok((link, welcome))
+    }
+
+    /// The first thing said on it. From here on the receiver looks at its tree.
+    pub async fn exchange_greetings(&mut self, purpose: SyncPurpose) -> Result<Welcome, PrepareError> {
+        self.send(&Request::Hello(SyncHello { version: VERSION, purpose: purpose.into() })).await?;
+        match self.reply().await? {
             Reply::Welcome(welcome) if welcome.version == VERSION => {
-                (link.tells_blocks, link.makes_packed_files) = (welcome.tells_blocks, welcome.makes_packed_files);
-                Ok((link, welcome))
+                (self.tells_blocks, self.makes_packed_files) = (welcome.tells_blocks, welcome.makes_packed_files);
+                Ok(welcome)
             }
             Reply::Welcome(welcome) => Err(PrepareError::Version { theirs: welcome.version }),
             _ => Err(PrepareError::Unexpected { expected: "a greeting" }),

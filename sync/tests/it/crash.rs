@@ -5,13 +5,13 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use banger_sync::overlay::{ObserveOptions, Overlay, observe};
-use banger_sync::prepare::{GitOutcome, PrepareTarget, prepare_with};
+use banger_sync::prepare::GitOutcome;
 use banger_sync::quote::shell_quote;
 use banger_sync::receiver;
 use banger_sync::ssh::Connection;
 
 use crate::difference::noise;
-use crate::prepare::{RECEIVER, command_with_pid, prepare_into};
+use crate::prepare::{RECEIVER, command_with_pid, prepare_by, prepare_into};
 use crate::repo::{Repo, git_in};
 use crate::sshd::Sshd;
 use crate::tape::cuts;
@@ -24,8 +24,7 @@ pub async fn recorded(connection: &Connection, overlay: &Overlay, root: &Path, t
         shell_quote(RECEIVER),
         shell_quote(root.to_str().unwrap())
     );
-    let target = PrepareTarget { guest_path: root.to_str().unwrap(), command: &command };
-    prepare_with(connection, overlay, target, &|_| {}).await.unwrap();
+    prepare_by(connection, overlay, root, &command).await.unwrap();
     std::fs::read(tape).unwrap()
 }
 
@@ -115,7 +114,6 @@ async fn a_receiver_killed_while_it_writes_leaves_old_or_new() {
     for round in 0..12_u32 {
         let pid_file = repo.place.path().join("pid");
         let command = command_with_pid(&guest, &pid_file);
-        let target = PrepareTarget { guest_path: guest.to_str().unwrap(), command: &command };
         let many = guest.join("many");
         let killer = std::thread::spawn(move || {
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -129,7 +127,7 @@ async fn a_receiver_killed_while_it_writes_leaves_old_or_new() {
                 std::thread::yield_now();
             }
         });
-        killed += u32::from(prepare_with(&connection, &overlay, target, &|_| {}).await.is_err());
+        killed += u32::from(prepare_by(&connection, &overlay, &guest, &command).await.is_err());
         killer.join().unwrap();
         for (path, content) in files(&guest) {
             assert!(is_temporary(&path) || std::fs::read(repo.path(&path)).unwrap() == content, "{}", path.display());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use banger_proto::failure::{Classified, Kind};
 use banger_sync::diff::ConflictReason;
 use banger_sync::overlay::{ObserveOptions, Overlay, observe};
-use banger_sync::prepare::{GitOutcome, PrepareError, PrepareTarget, Prepared, prepare_with};
+use banger_sync::prepare::{GitOutcome, PrepareError, Prepared, Receiver};
 use banger_sync::quote::shell_quote;
 use banger_sync::ssh::Connection;
 
@@ -25,9 +25,18 @@ pub fn command_with_pid(root: &Path, pid_file: &Path) -> String {
 }
 
 pub async fn prepare_into(connection: &Connection, overlay: &Overlay, root: &Path) -> Result<Prepared, PrepareError> {
-    let command = command(root);
-    let target = PrepareTarget { guest_path: root.to_str().unwrap(), command: &command };
-    prepare_with(connection, overlay, target, &|_| {}).await
+    prepare_by(connection, overlay, root, &command(root)).await
+}
+
+/// With a receiver that `command` starts.
+pub async fn prepare_by(
+    connection: &Connection,
+    overlay: &Overlay,
+    root: &Path,
+    command: &str,
+) -> Result<Prepared, PrepareError> {
+    let receiver = Receiver::open_with(connection, command).await?;
+    receiver.prepare(overlay, root.to_str().unwrap(), &|_| {}).await
 }
 
 fn everything() -> ObserveOptions {
@@ -327,13 +336,10 @@ async fn a_receiver_that_is_not_there_says_so() {
     let Some(sshd) = Sshd::start() else { return };
     let connection = sshd.connect().await;
     let repo = Repo::new();
-    let overlay = observe(&repo.root, &everything()).unwrap();
-    let target = PrepareTarget { guest_path: "/x", command: "/no/such/receiver" };
-    let error = prepare_with(&connection, &overlay, target, &|_| {}).await.unwrap_err();
+    let error = Receiver::open_with(&connection, "/no/such/receiver").await.err().unwrap();
     assert!(error.to_string().contains("not found"), "{error}");
     let noisy = format!("echo hello; {}", command(&guest_root(&repo)));
-    let target = PrepareTarget { guest_path: "/x", command: &noisy };
-    let error = prepare_with(&connection, &overlay, target, &|_| {}).await.unwrap_err();
+    let error = Receiver::open_with(&connection, &noisy).await.err().unwrap();
     assert!(matches!(&error, PrepareError::Noise { text } if text.starts_with("hello")), "{error:?}");
 }
 

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use banger_sync::overlay::{ObserveOptions, observe};
-use banger_sync::prepare::{PrepareTarget, prepare_with};
 
-use crate::prepare::{RECEIVER, command, prepare_into};
+use crate::prepare::{RECEIVER, command, prepare_by, prepare_into};
 use crate::repo::Repo;
 use crate::sshd::Sshd;
 use banger_sync::quote::shell_quote;
@@ -59,8 +58,7 @@ async fn a_receiver_cut_off_anywhere_leaves_every_file_old_or_new() {
             shell_quote(RECEIVER),
             shell_quote(guest.to_str().unwrap())
         );
-        let target = PrepareTarget { guest_path: guest.to_str().unwrap(), command: &cut };
-        let outcome = prepare_with(&connection, &overlay, target, &|_| {}).await;
+        let outcome = prepare_by(&connection, &overlay, &guest, &cut).await;
         cuts += usize::from(outcome.is_err());
         for number in 0..40_usize {
             let content = std::fs::read(guest.join(format!("dir{}/file{number}", number % 4))).unwrap();
@@ -95,8 +93,7 @@ async fn a_killed_receiver_is_cleaned_up_after() {
         shell_quote(guest.to_str().unwrap()),
         command(&guest),
     );
-    let target = PrepareTarget { guest_path: guest.to_str().unwrap(), command: &script };
-    assert!(prepare_with(&connection, &overlay, target, &|_| {}).await.is_err());
+    assert!(prepare_by(&connection, &overlay, &guest, &script).await.is_err());
     assert_eq!(temporaries(&guest).len(), 1, "the kill left its temporary");
     assert!(!guest.join("large").exists());
     prepare_into(&connection, &overlay, &guest).await.unwrap();

@@ -29,10 +29,12 @@ fn main() -> ExitCode {
             Some(report) => (image::render(&report), image::write(&report)),
             None => return ExitCode::FAILURE,
         },
+        ("sync", Some(_)) if !installed("rsync") => return ExitCode::FAILURE,
         ("sync", Some(rounds)) => {
             let report = sync::measure(rounds);
             (sync::render(&report), sync::write(&report))
         }
+        ("latency", Some(_)) if !installed("lsyncd") => return ExitCode::FAILURE,
         ("latency", Some(saves)) => {
             let report = latency::measure(saves);
             (latency::render(&report), latency::write(&report))
@@ -44,4 +46,15 @@ fn main() -> ExitCode {
     };
     let _ = writeln!(std::io::stdout(), "{table}\nwritten to {}", path.display());
     ExitCode::SUCCESS
+}
+
+/// What is measured beside; no test needs it, so `make install-deps` does not bring it.
+fn installed(program: &str) -> bool {
+    let found = std::process::Command::new("sh").args(["-c", "command -v \"$0\" >/dev/null", program]).status();
+    let found = found.is_ok_and(|status| status.success());
+    if !found {
+        let hint = format!("error: {program} is not installed\nhint: Run `sudo apt-get install {program}`.");
+        let _ = writeln!(std::io::stderr(), "{hint}");
+    }
+    found
 }

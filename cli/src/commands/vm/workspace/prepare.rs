@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use banger_proto::v1::GetVmRequest;
+use banger_proto::v1::{GetVmRequest, Vm};
 use banger_sync::overlay::{self, ObserveOptions};
+use banger_sync::prepare::Receiver;
+use banger_sync::ssh::Connection;
 use clap::{Args, ValueEnum};
 
 use crate::args::GuestPath;
+use crate::client::Client;
 use crate::context::Context;
-use crate::error::{CommandResult, OrFail as _};
+use crate::error::{CliError, CommandResult, OrFail as _};
 use crate::interrupt::Interrupts;
 use crate::run::plan::WorkspacePlan;
 use crate::run::{attach, reach, workspace};
@@ -93,10 +96,14 @@ pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
         return workspace::dry_run(context, plan).await;
     }
     let mut interrupts = Interrupts::install()?;
-    let mut overlay = interrupts.guard("reading the repository", workspace::observe(context, &plan)).await?;
-    let client = interrupts.guard("reaching bangerd", context.client()).await?;
-    let vm = client.vms().get(GetVmRequest { reference: args.vm }).await.or_fail()?.into_inner();
-    attach::require_running(&vm)?;
+    // The guest's side starts while the repository is read; what is wrong with the repository is told first.
+    let reaching = reach_receiver(context, args.vm, &plan.guest_path);
+    let both = async {
+        let (overlay, reached) = tokio::join!(workspace::observe(context, &plan), reaching);
+        Ok::<_, CliError>((overlay?, reached?))
+    };
+    let (mut overlay, Reached { client, vm, connection, receiver }) =
+        interrupts.guard("reading the repository", both).await?;
     // Only the daemon knows for sure which VM that is.
     let known = state.map(|state| WorkspaceRecord::load(&state, &vm.id).mode()).unwrap_or_default();
     if given.is_none() && known != plan.options.mode {
@@ -104,7 +111,6 @@ pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
         overlay = interrupts.guard("reading the repository", workspace::observe(context, &plan)).await?;
     }
     let work = async {
-        let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
         let destination = workspace::Destination {
             client: &client,
             connection: &connection,
@@ -112,7 +118,7 @@ pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
             guest_path: &plan.guest_path,
             options: &plan.options,
         };
-        let prepared = workspace::prepare(context, &overlay, destination).await;
+        let prepared = workspace::prepare_in(context, &overlay, destination, receiver).await;
         connection.close().await;
         prepared
     };
@@ -123,4 +129,21 @@ pub async fn run(context: &Context, args: PrepareArgs) -> CommandResult {
         context.ui.status(&view.line());
     }
     Ok(0)
+}
+
+/// The guest's side, waiting for a tree.
+struct Reached {
+    client: Client,
+    vm: Vm,
+    connection: Connection,
+    receiver: Receiver,
+}
+
+async fn reach_receiver(context: &Context, reference: String, guest_path: &GuestPath) -> Result<Reached, CliError> {
+    let client = context.client().await?;
+    let vm = client.vms().get(GetVmRequest { reference }).await.or_fail()?.into_inner();
+    attach::require_running(&vm)?;
+    let connection = reach::connect(context, &client, &vm, reach::ALREADY_RUNNING).await?;
+    let receiver = Receiver::open(&connection, guest_path.as_str()).await?;
+    Ok(Reached { client, vm, connection, receiver })
 }
