@@ -266,11 +266,9 @@ impl KernelStore {
             Err(RunError::Bootstrap(source)) => return Err(not_made(recipe, source)),
         }
         reporter.stage("convert", format!("extracting the kernel {} and its modules", recipe.name));
-        convert(recipe, staged, move |out| {
-            let converted = package::convert(&tree, out);
-            let version = std::fs::read_to_string(tree.join("version")).unwrap_or_default();
-            let _ = std::fs::remove_dir_all(&tree);
-            converted.map(|release| (release, version))
+        convert(recipe, staged, |tree, out| {
+            let release = package::convert(tree, out)?;
+            Ok((release, std::fs::read_to_string(tree.join("version")).unwrap_or_default()))
         })
         .await
     }
@@ -294,10 +292,9 @@ impl KernelStore {
                 return Err(KernelPullError::Convert { name: recipe.name.clone(), source });
             }
         };
-        convert(recipe, staged, move |out| {
-            let converted = package::convert_files(&tree, &compiled.release, out);
-            let _ = std::fs::remove_dir_all(&tree);
-            converted.map(|()| (compiled.release, compiled.version))
+        convert(recipe, staged, move |tree, out| {
+            package::convert_files(tree, &compiled.release, out)?;
+            Ok((compiled.release, compiled.version))
         })
         .await
     }
@@ -316,14 +313,17 @@ fn not_made(recipe: &KernelRecipe, source: BootstrapError) -> KernelPullError {
     }
 }
 
-/// The staged directory moves along, so that it is removed after the last write even if nobody waits.
+/// Makes the kernel's files of the tree, which goes then. The staged directory moves along, so that it is removed after the
+/// last write even if nobody waits.
 async fn convert(
     recipe: &KernelRecipe,
     staged: Staged,
-    made: impl FnOnce(&Path) -> Result<(String, String), PackageError> + Send + 'static,
+    made: impl FnOnce(&Path, &Path) -> Result<(String, String), PackageError> + Send + 'static,
 ) -> Result<(Staged, String, String), KernelPullError> {
     let (staged, converted) = tokio::task::spawn_blocking(move || {
-        let converted = made(staged.path());
+        let tree = tree(&staged);
+        let converted = made(&tree, staged.path());
+        let _ = std::fs::remove_dir_all(&tree);
         (staged, converted)
     })
     .await

@@ -3,6 +3,7 @@
 //! Cancelling asks the whole group to end, so that mmdebstrap can unmount and clean up, and kills it when
 //! that takes too long. Dropping the future kills the group at once. Nothing survives either.
 
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -60,6 +61,7 @@ pub(super) async fn run<T: Send + 'static, E: Send + 'static>(
     if cancel.is_cancelled() {
         return Err(ProcessError::Cancelled);
     }
+    let repeated = script_lines(&command);
     let mut child = command
         .process_group(0)
         .stdout(Stdio::piped())
@@ -73,7 +75,7 @@ pub(super) async fn run<T: Send + 'static, E: Send + 'static>(
     let mut reader = tokio::task::spawn_blocking(move || consume(File::from(stdout)));
     let mut result = None;
     let mut consumer_failed_first = false;
-    let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
+    let mut tail = VecDeque::with_capacity(TAIL_LINES);
     loop {
         tokio::select! {
             () = cancel.cancelled() => {
@@ -100,6 +102,9 @@ pub(super) async fn run<T: Send + 'static, E: Send + 'static>(
                     let line = line.trim_end();
                     if !line.is_empty() {
                         on_line(line);
+                        if repeated.contains(line) {
+                            continue;
+                        }
                         if tail.len() == TAIL_LINES {
                             tail.pop_front();
                         }
@@ -130,6 +135,14 @@ pub(super) async fn run<T: Send + 'static, E: Send + 'static>(
         consumer_failed_first,
         tail: tail.into(),
     })
+}
+
+/// The lines of arguments that are scripts. mmdebstrap repeats a hook that failed, whole, and what the hook said of the reason
+/// would be pushed out of the last words by it.
+fn script_lines(command: &Command) -> HashSet<String> {
+    let arguments = command.as_std().get_args().filter_map(|argument| argument.to_str());
+    let scripts = arguments.filter(|argument| argument.contains('\n'));
+    scripts.flat_map(str::lines).map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Ends the group and waits for its leader.

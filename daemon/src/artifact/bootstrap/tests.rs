@@ -88,6 +88,18 @@ async fn output_arguments_and_progress_reach_the_caller() {
 }
 
 #[tokio::test]
+async fn the_reason_is_among_the_last_words_although_the_script_is_repeated() {
+    let fake = fake("echo 'E: the reason' >&2; for one; do echo \"E: command failed: $one\" >&2; done; exit 1");
+    let mut recipe = recipe(fake.directory.path());
+    let script: String = (0..100).map(|number| format!("\tstep {number}\n")).collect();
+    recipe.options.push(format!("--customize-hook=set -eu\n{script}").into());
+    let failed = fake.mmdebstrap.run(&recipe, &Reporter::silent("op"), read_all).await;
+    let Err(RunError::Bootstrap(BootstrapError::Failed { tail, .. })) = failed else { panic!("the script fails") };
+    assert!(tail.starts_with("E: the reason\n"), "{tail}");
+    assert!(!tail.contains("step 99"), "{tail}");
+}
+
+#[tokio::test]
 async fn cancelling_ends_every_process_and_leaves_no_scratch() {
     let fake = fake(
         "sleep 300 & echo $! >$BANGER_OUTPUT/child; trap '' TERM; echo $$ >$BANGER_OUTPUT/leader\n\
