@@ -153,6 +153,12 @@ impl Subnet {
         (2..self.host_mask()).map(move |host| Ipv4Addr::from_bits(self.base.to_bits() + host))
     }
 
+    /// Those of them that differ from this address in their last byte at most.
+    pub fn guests_near(self, address: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> {
+        let first = address.to_bits() & !0xff;
+        (first..=first | 0xff).map(Ipv4Addr::from_bits).filter(move |guest| self.is_guest(*guest))
+    }
+
     fn host_mask(self) -> u32 {
         u32::MAX >> self.prefix
     }
@@ -203,6 +209,14 @@ impl From<Subnet> for String {
 pub fn guest_mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0xfc, a, b, c, d]
+}
+
+/// What every tap's name begins with; the bridge's never does.
+pub const TAP_PREFIX: &str = "fc-";
+
+/// Name of the tap of the guest with this IPv4 address: which frames may come from it is known before it is there.
+pub fn tap(address: Ipv4Addr) -> String {
+    format!("{TAP_PREFIX}{:08x}", address.to_bits())
 }
 
 /// The metadata cannot be used.
@@ -278,7 +292,10 @@ impl Install {
         }
         let bridge = install.network.bridge.as_bytes();
         let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-        if !(1..=15).contains(&bridge.len()) || !bridge.iter().all(is_plain) || bridge.starts_with(b"fc-") {
+        if !(1..=15).contains(&bridge.len())
+            || !bridge.iter().all(is_plain)
+            || bridge.starts_with(TAP_PREFIX.as_bytes())
+        {
             return invalid("the bridge's name is not 1 to 15 of a-z, 0-9 and '-', or begins with \"fc-\"");
         }
         Ok(install)
@@ -301,6 +318,28 @@ mod tests {
             build: Build { version: "1".into(), commit: "c".into(), installed_unix_s: 1, updated_unix_s: 2 },
             network: Network::default(),
         }
+    }
+
+    #[test]
+    fn taps_are_called_by_their_guests_addresses_and_fit() {
+        let taps: Vec<String> = "10.0.0.0/16".parse::<Subnet>().unwrap().guests().map(tap).collect();
+        assert_eq!((taps[0].as_str(), taps.len()), ("fc-0a000002", (1 << 16) - 3));
+        // As many as there are guests, each within the kernel's 15 bytes.
+        assert_eq!(taps.iter().collect::<std::collections::BTreeSet<_>>().len(), taps.len());
+        assert!(taps.iter().all(|tap| tap.len() <= 15));
+    }
+
+    #[test]
+    fn near_a_guest_are_those_of_the_network_that_differ_in_the_last_byte() {
+        let near = |subnet: &str, address: [u8; 4]| -> Vec<Ipv4Addr> {
+            subnet.parse::<Subnet>().unwrap().guests_near(address.into()).collect()
+        };
+        let all = |subnet: &str| -> Vec<Ipv4Addr> { subnet.parse::<Subnet>().unwrap().guests().collect() };
+        assert_eq!(near("172.16.0.0/24", [172, 16, 0, 9]), all("172.16.0.0/24"));
+        assert_eq!(near("172.16.0.16/28", [172, 16, 0, 17]), all("172.16.0.16/28"));
+        assert_eq!(near("10.0.0.0/16", [10, 0, 0, 1]).first(), Some(&Ipv4Addr::new(10, 0, 0, 2)));
+        assert_eq!(near("10.0.0.0/16", [10, 0, 255, 7]).last(), Some(&Ipv4Addr::new(10, 0, 255, 254)));
+        assert_eq!(near("10.0.0.0/16", [10, 0, 3, 7]).len(), 256);
     }
 
     #[test]

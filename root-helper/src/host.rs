@@ -18,6 +18,7 @@ pub mod root_disk;
 pub mod rules;
 pub mod unit;
 
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use banger_proto::names::{BuildId, ImageName, VmId};
@@ -58,12 +59,12 @@ pub trait Host: Send {
     fn ensure_bridge(&self) -> Step<()>;
     /// The bridge is there, up, with its address.
     fn is_bridge_ready(&self) -> Step<bool>;
-    /// The VM's tap, on the bridge, isolated, up.
-    fn ensure_tap(&self, vm: &VmId) -> Step<()>;
-    /// The VM's tap is there, up, on the bridge.
-    fn is_tap_ready(&self, vm: &VmId) -> Step<bool>;
-    /// The VM's tap is gone.
-    fn remove_tap(&self, vm: &VmId) -> Step<()>;
+    /// The tap of the guest with this address, on the bridge, isolated, up.
+    fn ensure_tap(&self, guest: Ipv4Addr) -> Step<()>;
+    /// That tap is there, up, on the bridge.
+    fn is_tap_ready(&self, guest: Ipv4Addr) -> Step<bool>;
+    /// That tap is gone.
+    fn remove_tap(&self, guest: Ipv4Addr) -> Step<()>;
     /// The bridge is gone.
     fn remove_bridge(&self) -> Step<()>;
 

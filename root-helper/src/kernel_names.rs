@@ -1,18 +1,10 @@
-//! Names of kernel objects, units and files, derived from ids alone. Pure; injective but for the tap, whose 15 bytes
-//! hold 12 digits: [`policy`](crate::policy) refuses a second VM with the same ones.
+//! Names of kernel objects, units and files, derived from ids alone, and of taps, from their guests' addresses
+//! ([`tap`](banger_proto::install::tap)). Pure and injective.
 
 use std::path::{Path, PathBuf};
 
 use banger_proto::install;
 use banger_proto::names::{BuildId, ImageName, KernelName, VmId};
-
-/// What every tap's name begins with; the bridge's never does.
-pub const TAP_PREFIX: &str = "fc-";
-
-/// The VM's tap.
-pub fn tap(vm: &VmId) -> String {
-    format!("{TAP_PREFIX}{}", vm.short())
-}
 
 /// The VM's device-mapper device.
 pub fn device(vm: &VmId) -> String {
@@ -101,14 +93,12 @@ mod tests {
             for derive in [store_file, jail, failure_file] {
                 assert_ne!(derive(&base), derive(&other), "digit {place}");
             }
-            assert_eq!(tap(&base) == tap(&other), place >= 12, "digit {place}");
         }
     }
 
     #[test]
     fn names_fit_what_the_kernel_has_room_for() {
         let vm: VmId = "f".repeat(32).parse().unwrap();
-        assert_eq!(tap(&vm).len(), 15);
         assert!(origin_tag(&vm).len() < 64 && store_tag(&vm).len() < 64);
         assert!(device(&vm).len() < 128 && device_uuid(&vm).len() < 129);
     }

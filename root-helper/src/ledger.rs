@@ -17,8 +17,6 @@ use std::net::Ipv4Addr;
 use banger_proto::names::{BuildId, ImageName, KernelName, VmId};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel_names;
-
 /// What may exist for one VM.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,13 +173,9 @@ impl Ledger {
         self.vms.iter().find(|(_, holdings)| holdings.link == Some(address)).map(|(vm, _)| vm)
     }
 
-    /// Another VM whose tap would be called the same.
-    pub fn tap_owner(&self, vm: &VmId) -> Option<&VmId> {
-        let name = kernel_names::tap(vm);
-        self.vms
-            .iter()
-            .find(|(other, holdings)| *other != vm && holdings.link.is_some() && kernel_names::tap(other) == name)
-            .map(|(other, _)| other)
+    /// The addresses of all links.
+    pub fn links(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.vms.values().filter_map(|holdings| holdings.link)
     }
 
     /// True while a guest's traffic may leave the host.

@@ -39,14 +39,6 @@ pub enum Denied {
         /// The guests' network.
         subnet: Subnet,
     },
-    /// Another VM's tap would have the same name.
-    #[error("the tap of the VM {vm} would be called as that of {other}")]
-    NameTaken {
-        /// Which VM.
-        vm: VmId,
-        /// The one that has it.
-        other: VmId,
-    },
     /// The helper made nothing for that VM.
     #[error("the helper has made nothing for the VM {vm}")]
     UnknownVm {
@@ -85,9 +77,7 @@ impl Classified for Denied {
             Self::NotTheOwner { .. } => Kind::Refused,
             Self::Address { .. } => Kind::Usage,
             Self::UnknownVm { .. } => Kind::NotFound,
-            Self::Exists { .. } | Self::Missing { .. } | Self::AddressTaken { .. } | Self::NameTaken { .. } => {
-                Kind::Conflict
-            }
+            Self::Exists { .. } | Self::Missing { .. } | Self::AddressTaken { .. } => Kind::Conflict,
         }
     }
 }
@@ -148,9 +138,6 @@ fn decide_link(scope: Scope<'_>, vm: &VmId, address: Ipv4Addr) -> Result<(), Den
     }
     if let Some(owner) = scope.ledger.address_owner(address).filter(|owner| *owner != vm) {
         return Err(Denied::AddressTaken { address, owner: owner.clone() });
-    }
-    if let Some(other) = scope.ledger.tap_owner(vm) {
-        return Err(Denied::NameTaken { vm: vm.clone(), other: other.clone() });
     }
     Ok(())
 }

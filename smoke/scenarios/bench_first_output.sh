@@ -15,7 +15,7 @@ say "a VM of banger's tells how it is made"
 vm_up pattern
 id=$(vm_field pattern .id) address=$(vm_field pattern .address) port=$(vm_field pattern .connection.agent_port)
 gateway=$(banger system status --json | jq -r .installation.network.gateway)
-tap=fc-${id:0:12}
+tap=$(tap_of "$address")
 curl --silent --unix-socket "/var/lib/banger-root/jail/firecracker/$id/root/run/firecracker.socket" \
   http://localhost/vm/config >"$scratch/pattern"
 # banger has removed it: it holds the guest's private key. Its VMM still has it.

@@ -113,7 +113,7 @@ nft flush ruleset
 if ready; then fail "a flush was not noticed"; fi
 helper ensure-network >/dev/null
 ready || fail "the rules are not back"
-ip link set "fc-${helper_vm_a:0:12}" nomaster
+ip link set "$(tap_of "$a")" nomaster
 if ready; then fail "a tap without a bridge was not noticed"; fi
 helper ensure-network >/dev/null
 ready || fail "the tap is not back"

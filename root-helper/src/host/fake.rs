@@ -4,16 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use banger_proto::install::tap;
 use banger_proto::names::{BuildId, ImageName, VmId};
 use serde_json::Value;
 
 use super::{Host, Limits, Usage, rules};
 use crate::error::{Step, StepError};
-use crate::kernel_names;
 use crate::ledger::{FileIdentity, Process, RootDisk};
 use crate::request::{Signal, Switch};
 
@@ -105,16 +106,16 @@ impl Host for Fake {
         self.0.call("look at bridge".into(), |objects| objects.contains("link br-fc"))
     }
 
-    fn ensure_tap(&self, vm: &VmId) -> Step<()> {
-        self.0.add("ensure", format!("link {}", kernel_names::tap(vm)))
+    fn ensure_tap(&self, guest: Ipv4Addr) -> Step<()> {
+        self.0.add("ensure", format!("link {}", tap(guest)))
     }
 
-    fn is_tap_ready(&self, vm: &VmId) -> Step<bool> {
-        self.0.call("look at tap".into(), |objects| objects.contains(&format!("link {}", kernel_names::tap(vm))))
+    fn is_tap_ready(&self, guest: Ipv4Addr) -> Step<bool> {
+        self.0.call("look at tap".into(), |objects| objects.contains(&format!("link {}", tap(guest))))
     }
 
-    fn remove_tap(&self, vm: &VmId) -> Step<()> {
-        self.0.take("remove", format!("link {}", kernel_names::tap(vm)))
+    fn remove_tap(&self, guest: Ipv4Addr) -> Step<()> {
+        self.0.take("remove", format!("link {}", tap(guest)))
     }
 
     fn remove_bridge(&self) -> Step<()> {

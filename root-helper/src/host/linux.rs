@@ -2,23 +2,23 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use banger_proto::install::Install;
+use banger_proto::install::{Install, tap};
 use banger_proto::names::{BuildId, ImageName, VmId};
 use serde_json::Value;
 
 use super::links::{self, Prefixed};
-use super::nft_generation::{self, Seen};
+use super::nft_generation::{self, Seen, Source};
 use super::{Host, Limits, Usage, forwarding, nft, process, resolver, root_disk, rules, unit};
 use crate::error::{Step, StepError, step};
-use crate::kernel_names;
 use crate::ledger::{FileIdentity, Process, RootDisk};
 use crate::request::{Signal, Switch};
 use crate::run_vm::failure;
-use crate::syscalls::tap;
+use crate::{kernel_names, syscalls};
 
 /// Where the machine monitor listens, seen from outside its jail.
 const API_SOCKET: &str = "root/run/firecracker.socket";
@@ -74,20 +74,20 @@ impl Host for Linux {
         links::is_bridge_ready(self.bridge(), self.gateway())
     }
 
-    fn ensure_tap(&self, vm: &VmId) -> Step<()> {
-        let name = kernel_names::tap(vm);
+    fn ensure_tap(&self, guest: Ipv4Addr) -> Step<()> {
+        let name = tap(guest);
         if !links::exists(&name)? {
-            tap::create(&name, self.install.owner.uid).map_err(step(format!("create the tap {name}")))?;
+            syscalls::tap::create(&name, self.install.owner.uid).map_err(step(format!("create the tap {name}")))?;
         }
         links::enslave(&name, self.bridge())
     }
 
-    fn is_tap_ready(&self, vm: &VmId) -> Step<bool> {
-        links::is_port_ready(&kernel_names::tap(vm), self.bridge())
+    fn is_tap_ready(&self, guest: Ipv4Addr) -> Step<bool> {
+        links::is_port_ready(&tap(guest), self.bridge())
     }
 
-    fn remove_tap(&self, vm: &VmId) -> Step<()> {
-        links::remove(&kernel_names::tap(vm))
+    fn remove_tap(&self, guest: Ipv4Addr) -> Step<()> {
+        links::remove(&tap(guest))
     }
 
     fn remove_bridge(&self) -> Step<()> {
@@ -96,6 +96,9 @@ impl Host for Linux {
 
     fn apply_rules(&self, batch: &Value) -> Step<()> {
         let before = nft_generation::current();
+        if self.seen.is_written(before, batch) {
+            return Ok(());
+        }
         let answer = nft::run(batch)?;
         if !answer.is_done {
             return Err(StepError::new("put the tables in place", answer.text));
@@ -103,7 +106,7 @@ impl Host for Linux {
         let after = nft_generation::current();
         // One transaction later, and it was ours: the tables are what we wrote.
         let is_ours = matches!((before, after), (Some(before), Some(after)) if after == before.wrapping_add(1));
-        self.seen.set(after.filter(|_| is_ours), batch);
+        self.seen.set(after.filter(|_| is_ours), batch, Source::Written);
         Ok(())
     }
 
@@ -124,7 +127,7 @@ impl Host for Linux {
         let is_there = rules::matches(batch, &listings);
         // Only if nothing was changed while nft looked.
         let unchanged = generation.filter(|_| is_there && nft_generation::current() == generation);
-        self.seen.set(unchanged, batch);
+        self.seen.set(unchanged, batch, Source::Listed);
         Ok(is_there)
     }
 

@@ -1,7 +1,7 @@
 //! The number of the ruleset: the kernel counts every transaction that changes a table, whoever makes it.
 //!
-//! So tables that were right once are right as long as it stays the same, and looking at them again, which takes two
-//! processes of nft, can wait for it to change. Asked of the kernel as in nfnetlink(7) and
+//! So tables that were right once are right as long as it stays the same, and looking at them again, or writing them
+//! again, which takes processes of nft, can wait for it to change. Asked of the kernel as in nfnetlink(7) and
 //! linux/netfilter/nf_tables.h (`NFT_MSG_GETGEN`).
 
 use std::sync::{Mutex, PoisonError};
@@ -65,20 +65,47 @@ fn parse(message: &[u8]) -> Option<u32> {
     }
 }
 
+/// How tables were seen to be in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// We wrote them: they are exactly these.
+    Written,
+    /// A listing looked like them.
+    Listed,
+}
+
+#[derive(Debug)]
+struct Sight {
+    generation: u32,
+    tables: Value,
+    source: Source,
+}
+
 /// Which tables were seen to be in place, and at which number.
 #[derive(Debug, Default)]
-pub struct Seen(Mutex<Option<(u32, Value)>>);
+pub struct Seen(Mutex<Option<Sight>>);
 
 impl Seen {
     /// These are in place at this number; with none, nothing is known any more.
-    pub fn set(&self, generation: Option<u32>, batch: &Value) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = generation.map(|number| (number, batch.clone()));
+    pub fn set(&self, generation: Option<u32>, batch: &Value, source: Source) {
+        let sight = generation.map(|generation| Sight { generation, tables: batch.clone(), source });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = sight;
     }
 
     /// These were in place, and nothing was changed since.
     pub fn is(&self, generation: Option<u32>, batch: &Value) -> bool {
+        self.source(generation, batch).is_some()
+    }
+
+    /// These were written by us, and nothing was changed since: writing them again would change nothing.
+    pub fn is_written(&self, generation: Option<u32>, batch: &Value) -> bool {
+        self.source(generation, batch) == Some(Source::Written)
+    }
+
+    fn source(&self, generation: Option<u32>, batch: &Value) -> Option<Source> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!((&*seen, generation), (Some((at, tables)), Some(now)) if *at == now && tables == batch)
+        let sight = seen.as_ref().filter(|sight| Some(sight.generation) == generation && sight.tables == *batch);
+        sight.map(|sight| sight.source)
     }
 }
 
@@ -118,10 +145,13 @@ mod tests {
     fn tables_are_known_until_anything_changes() {
         let (seen, tables) = (Seen::default(), json!({"nftables": [1]}));
         assert!(!seen.is(Some(4), &tables));
-        seen.set(Some(4), &tables);
-        assert!(seen.is(Some(4), &tables));
+        seen.set(Some(4), &tables, Source::Listed);
+        assert!(seen.is(Some(4), &tables) && !seen.is_written(Some(4), &tables));
+        seen.set(Some(4), &tables, Source::Written);
+        assert!(seen.is(Some(4), &tables) && seen.is_written(Some(4), &tables));
+        assert!(!seen.is_written(Some(5), &tables) && !seen.is_written(Some(4), &json!({})));
         assert!(!seen.is(Some(5), &tables) && !seen.is(None, &tables) && !seen.is(Some(4), &json!({})));
-        seen.set(None, &tables);
+        seen.set(None, &tables, Source::Written);
         assert!(!seen.is(Some(4), &tables));
     }
 }

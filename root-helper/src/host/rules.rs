@@ -2,17 +2,19 @@
 //! always the same act, whatever was changed.
 //!
 //! ```text
-//! table bridge banger   per tap: only frames with the guest's own MAC and IPv4 address, IPv4 and ARP, nothing else
+//! table bridge banger   for each tap: only frames with the guest's own MAC and IPv4 address, IPv4 and ARP, nothing else
 //! table inet banger     from guests: names from bangerd, ping of the gateway, answers; beyond the host only with nat
 //! ```
-//! Replaces its own two tables in one transaction and never names another.
+//! Replaces its own two tables in one transaction and never names another. A tap is called by its guest's address, so the
+//! bridge's table has every guest there may be of each 256 addresses one of which is taken: a VM comes and goes without
+//! a change of it.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use banger_proto::install::{DNS_PORT, Network, guest_mac};
+use banger_proto::install::{DNS_PORT, Network, Subnet, TAP_PREFIX, guest_mac, tap};
 use serde_json::{Value, json};
 
-use crate::kernel_names::{self, TAP_PREFIX};
 use crate::ledger::Ledger;
 
 const TABLE: &str = "banger";
@@ -28,7 +30,7 @@ pub fn render(network: &Network, ledger: &Ledger) -> Value {
         batch.extend([json!({"add": {"table": table}}), json!({"delete": {"table": table}})]);
         batch.push(json!({"add": {"table": table}}));
     }
-    render_bridge(ledger, &mut batch);
+    render_bridge(network.subnet, ledger, &mut batch);
     render_inet(network, ledger, &mut batch);
     json!({"nftables": batch})
 }
@@ -69,26 +71,29 @@ fn shape(object: &Value) -> Option<Shape> {
     Some((text(&set["family"])?, text(&set["name"])?, 1 + set["elem"].as_array().map_or(0, Vec::len)))
 }
 
-fn render_bridge(ledger: &Ledger, batch: &mut Vec<Value>) {
-    let guests = ledger.vms().filter_map(|(vm, holdings)| {
-        let address = holdings.link?;
-        Some(json!({"concat": [kernel_names::tap(vm), mac_text(address), address.to_string()]}))
-    });
+fn render_bridge(subnet: Subnet, ledger: &Ledger, batch: &mut Vec<Value>) {
+    let blocks: BTreeSet<Ipv4Addr> = ledger
+        .links()
+        .chain([subnet.gateway()])
+        .map(|address| Ipv4Addr::from_bits(address.to_bits() & !0xff))
+        .collect();
+    let guests = blocks.into_iter().flat_map(|block| subnet.guests_near(block));
+    let guests = guests.map(|guest| json!({"concat": [tap(guest), mac_text(guest), guest.to_string()]}));
     batch.push(set("bridge", "guests", &json!(["ifname", "ether_addr", "ipv4_addr"]), guests.collect()));
     batch.push(chain("bridge", "guests", &json!({"type": "filter", "hook": "prerouting", "prio": -200})));
-    let tap = || equal(meta("iifname"), json!(format!("{TAP_PREFIX}*")));
+    let from_tap = || equal(meta("iifname"), json!(format!("{TAP_PREFIX}*")));
     let one_of = |fields: [Value; 3]| equal(json!({"concat": fields}), json!("@guests"));
     let frame = || payload("ether", "saddr");
     for expression in [
-        vec![tap(), one_of([meta("iifname"), frame(), payload("ip", "saddr")]), accept()],
+        vec![from_tap(), one_of([meta("iifname"), frame(), payload("ip", "saddr")]), accept()],
         vec![
-            tap(),
+            from_tap(),
             // Both the frame and what the request inside says must be the guest's own.
             one_of([meta("iifname"), frame(), payload("arp", "saddr ip")]),
             one_of([meta("iifname"), payload("arp", "saddr ether"), payload("arp", "saddr ip")]),
             accept(),
         ],
-        vec![tap(), drop()],
+        vec![from_tap(), drop()],
     ] {
         batch.push(rule("bridge", "guests", expression));
     }

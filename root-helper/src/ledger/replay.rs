@@ -3,6 +3,8 @@
 //! Half-done work is undone, half-undone work is finished: both lead to a state somebody asked for, and the client of
 //! the crashed helper has no answer it could rely on. After a reboot only files are left.
 
+use std::net::Ipv4Addr;
+
 use super::{Holdings, Intent};
 
 /// What to take away before the entry is true again.
@@ -14,8 +16,8 @@ pub enum Undo {
     ActiveDisk,
     /// The copy-on-write file.
     Store,
-    /// The tap.
-    Link,
+    /// The tap of the guest with this address.
+    Link(Ipv4Addr),
     /// Everything, entry included.
     All,
 }
@@ -48,7 +50,7 @@ pub fn plan(written: &Holdings, boot_id: &str) -> Replay {
         Some(Intent::AttachLink | Intent::DetachLink) => {
             holdings.link = None;
             holdings.nat = false;
-            undo.push(Undo::Link);
+            undo.extend(written.link.map(Undo::Link));
         }
         Some(Intent::CreateRootDisk) => {
             holdings.root_disk = None;
@@ -83,9 +85,10 @@ mod tests {
 
     #[test]
     fn what_was_half_done_is_undone() {
+        let address = full_holdings().link.unwrap();
         for (intent, undo) in [
-            (Intent::AttachLink, vec![Undo::Link]),
-            (Intent::DetachLink, vec![Undo::Link]),
+            (Intent::AttachLink, vec![Undo::Link(address)]),
+            (Intent::DetachLink, vec![Undo::Link(address)]),
             (Intent::CreateRootDisk, vec![Undo::Store]),
             (Intent::LaunchVm, vec![Undo::Machine, Undo::ActiveDisk]),
             (Intent::TeardownVm, vec![Undo::All]),

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 
 use banger_proto::failure::{Classified, Kind};
+use banger_proto::install::tap;
 use banger_proto::names::VmId;
 
 use super::ensure_network::{self, EnsureNetworkError};
 use crate::error::StepError;
-use crate::kernel_names;
 use crate::ledger::Intent;
 use crate::world::World;
 
@@ -66,20 +66,20 @@ pub fn perform(world: &mut World, vm: &VmId, address: Ipv4Addr) -> Result<(), At
     let failed = |source| AttachLinkError::Step { vm: vm.clone(), source };
     ensure_network::make_bridge(world).map_err(|source| AttachLinkError::Network { vm: vm.clone(), source })?;
     if world.holdings(vm).link == Some(address) {
-        return ensure_network::apply_policy(world).and_then(|()| world.host.ensure_tap(vm)).map_err(failed);
+        return ensure_network::apply_policy(world).and_then(|()| world.host.ensure_tap(address)).map_err(failed);
     }
-    let name = kernel_names::tap(vm);
+    let name = tap(address);
     if world.host.has_link(&name).map_err(failed)? {
         return Err(AttachLinkError::Foreign { vm: vm.clone(), name });
     }
     world.begin(vm, Intent::AttachLink, |holdings| holdings.link = Some(address)).map_err(failed)?;
     // The rules first: the tap passes nothing but its guest's frames from its first moment on.
-    let attached = ensure_network::apply_policy(world).and_then(|()| world.host.ensure_tap(vm));
+    let attached = ensure_network::apply_policy(world).and_then(|()| world.host.ensure_tap(address));
     match attached {
         Ok(()) => world.end(vm, |_| ()).map_err(failed),
         Err(error) => {
             // The first error is the answer; if this fails too, the entry stays and teardown will try again.
-            if world.host.remove_tap(vm).is_ok() && world.end(vm, |holdings| holdings.link = None).is_ok() {
+            if world.host.remove_tap(address).is_ok() && world.end(vm, |holdings| holdings.link = None).is_ok() {
                 let _ = ensure_network::apply_rules(world);
             }
             Err(failed(error))

@@ -30,11 +30,9 @@ impl Classified for DetachLinkError {
 /// [`DetachLinkError`]; asking again goes on where it stopped.
 pub fn perform(world: &mut World, vm: &VmId) -> Result<(), DetachLinkError> {
     let failed = |source| DetachLinkError { vm: vm.clone(), source };
-    if world.holdings(vm).link.is_none() {
-        return Ok(());
-    }
+    let Some(guest) = world.holdings(vm).link else { return Ok(()) };
     world.begin(vm, Intent::DetachLink, |_| ()).map_err(failed)?;
-    world.host.remove_tap(vm).map_err(failed)?;
+    world.host.remove_tap(guest).map_err(failed)?;
     world
         .end(vm, |holdings| {
             holdings.link = None;

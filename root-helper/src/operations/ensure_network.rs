@@ -50,10 +50,8 @@ impl Classified for EnsureNetworkError {
 /// [`EnsureNetworkError`]; what was put in place stays.
 pub fn perform(world: &mut World) -> Result<(), EnsureNetworkError> {
     ensure_bridge(world)?;
-    for (vm, holdings) in world.ledger().vms() {
-        if holdings.link.is_some() {
-            world.host.ensure_tap(vm)?;
-        }
+    for guest in world.ledger().links() {
+        world.host.ensure_tap(guest)?;
     }
     Ok(())
 }

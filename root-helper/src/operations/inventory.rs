@@ -19,11 +19,7 @@ pub fn perform(world: &World) -> wire::Holdings {
 
 fn is_network_ready(world: &World) -> bool {
     let batch = rules::render(&world.install.network, world.ledger());
-    let links_are_there = world
-        .ledger()
-        .vms()
-        .filter(|(_, holdings)| holdings.link.is_some())
-        .all(|(vm, _)| world.host.is_tap_ready(vm).unwrap_or(false));
+    let links_are_there = world.ledger().links().all(|guest| world.host.is_tap_ready(guest).unwrap_or(false));
     let forwards_as_needed = !world.ledger().needs_forwarding() || world.host.is_forwarding().unwrap_or(false);
     links_are_there
         && forwards_as_needed

@@ -41,7 +41,7 @@ fn apply(world: &mut World, vm: &VmId, replay: Replay, clean_up: &mut CleanUp) {
             }
             Undo::ActiveDisk => clean_up.attempt(world.host.deactivate_disk(vm)),
             Undo::Store => clean_up.attempt(world.host.remove_store(vm)),
-            Undo::Link => clean_up.attempt(world.host.remove_tap(vm)),
+            Undo::Link(guest) => clean_up.attempt(world.host.remove_tap(guest)),
             Undo::All => {
                 let torn_down = teardown_vm::perform(world, vm);
                 clean_up.left_behind.extend(torn_down.err().map(|error| crate::error::chain(&error)));

@@ -46,8 +46,8 @@ pub fn perform(world: &mut World, vm: &VmId) -> Result<(), TeardownVmError> {
     if holdings.root_disk.is_some() {
         clean_up.attempt(world.host.remove_store(vm));
     }
-    if holdings.link.is_some() {
-        clean_up.attempt(world.host.remove_tap(vm));
+    if let Some(guest) = holdings.link {
+        clean_up.attempt(world.host.remove_tap(guest));
     }
     if clean_up.left_behind.is_empty() {
         clean_up.attempt(world.change(vm, |holdings| *holdings = crate::ledger::Holdings::default()));

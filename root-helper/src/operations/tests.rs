@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use banger_proto::install::Install;
+use banger_proto::install::{Install, tap};
 use banger_proto::names::VmId;
 use tempfile::TempDir;
 
 use super::create_root_disk::Wanted;
 use super::*;
 use crate::host::fake::{FREE, Facts, Fails, Fake, PROCESS};
-use crate::kernel_names;
 use crate::ledger::records::Records;
 use crate::ledger::tests::full_holdings;
 use crate::ledger::{Holdings, Ledger, Machine};
@@ -233,7 +232,7 @@ fn forwarding_is_on_only_while_a_guest_needs_it_and_then_as_before() {
 
 #[test]
 fn what_is_not_bangers_is_not_taken_over() {
-    for foreign in ["br-fc".to_owned(), kernel_names::tap(&vm())] {
+    for foreign in ["br-fc".to_owned(), tap(ADDRESS)] {
         let mut stage = stage();
         stage.facts.objects.lock().expect(FREE).insert(format!("link {foreign}"));
         assert!(attach_link::perform(&mut stage.world, &vm(), ADDRESS).is_err(), "{foreign}");
@@ -262,7 +261,7 @@ fn the_inventory_tells_what_others_removed() {
         (holdings.network_ready, holdings.resolver_ready)
     };
     assert_eq!(ready(&stage), (true, true));
-    for gone in ["link br-fc".to_owned(), format!("link {}", kernel_names::tap(&vm()))] {
+    for gone in ["link br-fc".to_owned(), format!("link {}", tap(ADDRESS))] {
         stage.facts.objects.lock().expect(FREE).remove(&gone);
         assert_eq!(ready(&stage), (false, true), "{gone}");
         ensure_network::perform(&mut stage.world).unwrap();

@@ -94,15 +94,6 @@ fn one_address_belongs_to_one_vm_and_one_vm_has_one() {
 }
 
 #[test]
-fn two_vms_whose_taps_would_be_one_are_not_both_attached() {
-    let mut ledger = Ledger::default();
-    ledger.entry(vm('1')).link = Some(ADDRESS);
-    let twin: VmId = format!("1{}1", "0".repeat(30)).parse().expect("an id");
-    let outcome = decided(&ledger, attach(twin.clone(), [172, 16, 0, 3]));
-    assert_eq!(outcome, Err(Denied::NameTaken { vm: twin, other: vm('1') }));
-}
-
-#[test]
 fn a_root_disk_is_made_again_only_as_the_same() {
     let mut ledger = Ledger::default();
     let disk = full_holdings().root_disk.expect("it is full");

@@ -43,6 +43,13 @@ measure() { echo "measure: $1 $2"; }
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.2f", to - from }'; }
 
+# The tap of the guest with this address.
+tap_of() {
+  local bytes
+  IFS=. read -ra bytes <<<"$1"
+  printf 'fc-%02x%02x%02x%02x' "${bytes[@]}"
+}
+
 expect_equal() { # WHAT FOUND EXPECTED
   [ "$2" = "$3" ] || fail "$1: expected '$3', found '$2'"
 }

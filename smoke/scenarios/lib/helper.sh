@@ -172,7 +172,8 @@ helper_api() {
 
 # helper_boot VM: what bangerd would tell the machine monitor.
 helper_boot() {
-  local tap=fc-${1:0:12} mac
+  local tap mac
+  tap=$(tap_of "$2")
   mac=$(printf '02:fc:%02x:%02x:%02x:%02x' "$(cut -d. -f1 <<<"$2")" "$(cut -d. -f2 <<<"$2")" \
     "$(cut -d. -f3 <<<"$2")" "$(cut -d. -f4 <<<"$2")")
   helper_api "$1" /boot-source \

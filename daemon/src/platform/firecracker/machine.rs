@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 
 use banger_proto::guest_contract::FIRECRACKER_ARGUMENT;
-use banger_proto::install::guest_mac;
+use banger_proto::install::{guest_mac, tap};
 use serde_json::{Value, json};
 
 use crate::platform::{GuestDisks, VmPlan};
@@ -47,7 +47,7 @@ pub fn config(plan: &VmPlan, address: Ipv4Addr) -> Value {
             drive("work", "/work.ext4", Access::Write),
         ],
         "network-interfaces": [
-            { "iface_id": "eth0", "guest_mac": mac_text(address), "host_dev_name": tap_name(plan) },
+            { "iface_id": "eth0", "guest_mac": mac_text(address), "host_dev_name": tap(address) },
         ],
         "machine-config": { "vcpu_count": plan.vcpu_count, "mem_size_mib": plan.memory_mib },
         "vsock": { "guest_cid": GUEST_CID, "uds_path": "/vsock.sock" },
@@ -80,11 +80,6 @@ fn mac_text(address: Ipv4Addr) -> String {
     guest_mac(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// The helper derives the same name from the id.
-fn tap_name(plan: &VmPlan) -> String {
-    format!("fc-{}", plan.id.short())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,8 +103,7 @@ mod tests {
         let config = config(&plan, Ipv4Addr::new(172, 16, 0, 2));
         let link = &config["network-interfaces"][0];
         assert_eq!(link["guest_mac"], "02:fc:ac:10:00:02");
-        let name = link["host_dev_name"].as_str().expect("text");
-        assert_eq!((name, name.len()), ("fc-000000010000", 15));
+        assert_eq!(link["host_dev_name"], "fc-ac100002");
     }
 
     #[test]

@@ -25,8 +25,50 @@ fn lines(batch: &Value) -> String {
 
 #[test]
 fn the_batch_is_the_golden_one() {
-    let (rendered, golden) = (lines(&render(&network(), &ledger())), include_str!("golden.jsonl"));
+    // Of a small network: its set of guests can be read.
+    let small = Network { subnet: "172.16.0.0/28".parse().expect("a network"), ..network() };
+    let (rendered, golden) = (lines(&render(&small, &ledger())), include_str!("golden.jsonl"));
     assert_eq!(rendered, golden, "if it is meant to differ, look at each line and put it into golden.jsonl");
+}
+
+#[test]
+fn a_guest_that_comes_or_goes_changes_no_table() {
+    let without_nat = |vms: &[(char, u8)]| {
+        let mut ledger = Ledger::default();
+        for (digit, host) in vms {
+            let vm = digit.to_string().repeat(32).parse().expect("an id");
+            ledger.entry(vm).link = Some(Ipv4Addr::new(172, 16, 0, *host));
+        }
+        render(&network(), &ledger)
+    };
+    assert_eq!(without_nat(&[]), without_nat(&[('1', 2), ('2', 254)]));
+}
+
+#[test]
+fn every_guest_there_may_be_is_listed_once_with_what_is_its_own() {
+    let wide = Network { subnet: "10.0.0.0/16".parse().expect("a network"), ..network() };
+    let mut far = Ledger::default();
+    far.entry("1".repeat(32).parse().expect("an id")).link = Some(Ipv4Addr::new(10, 0, 7, 9));
+    for (network, ledger, first, count) in [
+        (network(), Ledger::default(), "fc-ac100002 02:fc:ac:10:00:02 172.16.0.2", 253),
+        // Of a large network those near the guests there are, and near the bridge.
+        (wide.clone(), Ledger::default(), "fc-0a000002 02:fc:0a:00:00:02 10.0.0.2", 254),
+        (wide, far, "fc-0a000002 02:fc:0a:00:00:02 10.0.0.2", 254 + 256),
+    ] {
+        let batch = render(&network, &ledger);
+        let sets = batch["nftables"].as_array().expect("a list").iter().map(|object| &object["add"]["set"]);
+        let guests = sets.filter(|set| set["name"] == "guests").collect::<Vec<_>>();
+        let elements = guests[0]["elem"].as_array().expect("a list");
+        let text = |element: &Value| {
+            let fields = element["concat"].as_array().expect("a list").iter().filter_map(Value::as_str);
+            fields.collect::<Vec<_>>().join(" ")
+        };
+        let mut texts: Vec<String> = elements.iter().map(text).collect();
+        assert_eq!((texts[0].as_str(), texts.len()), (first, count));
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), count);
+    }
 }
 
 #[test]
