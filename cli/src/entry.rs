@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use banger_proto::failure::Kind;
-use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Cli, Globals};
 use crate::commands;
@@ -105,12 +105,16 @@ impl EarlyFlags {
 }
 
 fn parse(words: &[OsString], early: EarlyFlags) -> Result<Cli, clap::Error> {
-    let command = crate::args::command().color(match early.color {
+    let color = match early.color {
         ColorWhen::Auto => clap::ColorChoice::Auto,
         ColorWhen::Always => clap::ColorChoice::Always,
         ColorWhen::Never => clap::ColorChoice::Never,
-    });
-    let matches = command.try_get_matches_from(words)?;
+    };
+    let matches = match Cli::command().color(color).try_get_matches_from(words) {
+        // Only help needs its paragraphs in order, and who does not ask for it need not wait for that.
+        Err(_) => crate::args::command().color(color).try_get_matches_from(words)?,
+        Ok(matches) => matches,
+    };
     Cli::from_arg_matches(&matches)
 }
 

@@ -38,6 +38,14 @@ impl CpioWriter {
         self.entry(path, REGULAR | (mode & 0o7777), content, (0, 0));
     }
 
+    /// A regular file of `size` bytes, owned by root: gives what stands before its content. The caller puts the content
+    /// behind that, padded to a multiple of four, and behind it the rest of the archive.
+    #[must_use]
+    pub fn file_to_come(&mut self, path: &str, mode: u32, size: u32) -> Vec<u8> {
+        self.begin(path, REGULAR | (mode & 0o7777), size, (0, 0));
+        std::mem::take(&mut self.out)
+    }
+
     /// A character device, owned by root.
     pub fn node(&mut self, path: &str, mode: u32, major: u32, minor: u32) {
         self.entry(path, CHARACTER | (mode & 0o7777), &[], (major, minor));
@@ -53,12 +61,16 @@ impl CpioWriter {
     }
 
     fn entry(&mut self, path: &str, mode: u32, content: &[u8], device: (u32, u32)) {
-        self.inode += 1;
-        let links = if mode & 0o170_000 == DIRECTORY { 2 } else { 1 };
         let size = u32::try_from(content.len()).expect("an initramfs file stays far below 4 GiB");
-        self.header(&Header { name: path.trim_start_matches('/'), mode, links, size, device });
+        self.begin(path, mode, size, device);
         self.out.extend_from_slice(content);
         self.pad();
+    }
+
+    fn begin(&mut self, path: &str, mode: u32, size: u32, device: (u32, u32)) {
+        self.inode += 1;
+        let links = if mode & 0o170_000 == DIRECTORY { 2 } else { 1 };
+        self.header(&Header { name: path.trim_start_matches('/'), mode, links, size, device });
     }
 
     fn header(&mut self, header: &Header<'_>) {
@@ -126,6 +138,23 @@ mod tests {
     fn the_same_content_gives_the_same_bytes_in_whole_sectors() {
         assert_eq!(sample(), sample());
         assert_eq!(sample().len() % 512, 0);
+    }
+
+    #[test]
+    fn a_file_can_be_copied_in_between() {
+        let mut cpio = CpioWriter::new();
+        cpio.directory("/dev", 0o755);
+        cpio.node("/dev/console", 0o600, 5, 1);
+        let mut whole = cpio.file_to_come("/init", 0o755, 12);
+        whole.extend(b"#!/bin/true\n");
+        cpio.file("odd-length", 0o640, b"12345");
+        whole.extend(cpio.finish());
+        whole.resize(whole.len().next_multiple_of(512), 0);
+        // Only how many zeros stand behind the end differs.
+        let (whole, sample) = (whole.as_slice(), sample());
+        let length = sample.len().min(whole.len());
+        assert_eq!(whole[..length], sample[..length]);
+        assert!(whole[length..].iter().chain(&sample[length..]).all(|byte| *byte == 0));
     }
 
     #[allow(clippy::print_stderr)]

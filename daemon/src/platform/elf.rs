@@ -6,7 +6,10 @@
 /// Program header type of the loader's path (ELF-64 specification, "PT_INTERP").
 const PT_INTERP: u32 = 3;
 
-/// True if `program` is a 64-bit little-endian ELF file that asks for a loader.
+/// More than what is before and in the program headers of a static program, which is all that is looked at.
+pub const BEGINNING: u64 = 16 << 10;
+
+/// True if `program`, of which the [`BEGINNING`] is enough, is a 64-bit little-endian ELF file that asks for a loader.
 pub fn needs_loader(program: &[u8]) -> bool {
     if !program.starts_with(b"\x7fELF\x02\x01") {
         return false;

@@ -4,7 +4,7 @@
 //! file holds the guest's private key: it is made for its owner only and removed once the VMM has read it.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -59,9 +59,12 @@ pub fn remove(destination: &Path) -> Result<(), PlatformError> {
 }
 
 fn write_new(destination: &Path, parts: &Parts<'_>) -> Result<(), PlatformError> {
-    let guest_binary = std::fs::read(parts.guest_binary)
-        .map_err(|source| error::on_path("cannot read the guest binary", parts.guest_binary, source))?;
-    if elf::needs_loader(&guest_binary) {
+    let unreadable = |source| error::on_path("cannot read the guest binary", parts.guest_binary, source);
+    let mut guest = File::open(parts.guest_binary).map_err(unreadable)?;
+    let size = guest.metadata().map_err(unreadable)?.len();
+    let mut beginning = Vec::new();
+    (&mut guest).take(elf::BEGINNING).read_to_end(&mut beginning).and_then(|_| guest.rewind()).map_err(unreadable)?;
+    if elf::needs_loader(&beginning) {
         let attempt = format!("the guest binary {} is dynamically linked", parts.guest_binary.display());
         return Err(error::plain(Kind::HostNotReady, attempt).hint(
             "Build the static one with `make build`, or name it with `BANGER_GUEST_BINARY=/path/to/banger-guest`.",
@@ -70,9 +73,20 @@ fn write_new(destination: &Path, parts: &Parts<'_>) -> Result<(), PlatformError>
     let mut modules = File::open(parts.modules_cpio)
         .map_err(|source| error::on_path("cannot read the kernel's early modules", parts.modules_cpio, source))?;
 
+    // What is long goes from file to file within the kernel.
     let mut write_all = || -> io::Result<()> {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(destination)?;
-        file.write_all(&init_archive(&guest_binary))?;
+        let mut archive = CpioWriter::new();
+        for directory in DIRECTORIES.into_iter().chain([in_archive(INITRD_MODULES)]) {
+            archive.directory(directory, 0o755);
+        }
+        let size = u32::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        file.write_all(&archive.file_to_come("init", 0o755, size))?;
+        if io::copy(&mut guest, &mut file)? != u64::from(size) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the guest binary changed while it was read"));
+        }
+        align(&mut file)?;
+        file.write_all(&archive.finish())?;
         align(&mut file)?;
         io::copy(&mut modules, &mut file)?;
         align(&mut file)?;
@@ -80,15 +94,6 @@ fn write_new(destination: &Path, parts: &Parts<'_>) -> Result<(), PlatformError>
         align(&mut file)
     };
     write_all().map_err(|source| error::on_path("cannot write", destination, source))
-}
-
-fn init_archive(guest_binary: &[u8]) -> Vec<u8> {
-    let mut archive = CpioWriter::new();
-    for directory in DIRECTORIES.into_iter().chain([in_archive(INITRD_MODULES)]) {
-        archive.directory(directory, 0o755);
-    }
-    archive.file("init", 0o755, guest_binary);
-    archive.finish()
 }
 
 fn seed_archive(seed: &Seed) -> Vec<u8> {
