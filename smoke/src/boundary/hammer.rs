@@ -26,7 +26,7 @@ const DESCRIPTOR_PACKETS: usize = 50;
 /// Frames that wait for their answers; a socket holds more.
 const AHEAD: usize = 8;
 
-/// Sends so many frames; `known` are VMs that exist, whose twins and addresses are asked for.
+/// Sends so many frames; `known` are VMs that exist, which are asked for second addresses, and others for theirs.
 ///
 /// # Errors
 /// If the helper cannot be reached (any more), or hangs up on a frame.

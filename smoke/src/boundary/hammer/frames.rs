@@ -132,11 +132,8 @@ impl Frames {
         let vm_id = self.unknown_vm();
         let known = self.known.first().cloned();
         let operation = match (self.below(6), known) {
-            (0, Some(known)) => {
-                // The same first twelve digits: the same name of a tap.
-                let twin = format!("{}{}", &known[..12.min(known.len())], self.hex(20));
-                Operation::AttachLink(wire::AttachLink { vm_id: twin, address: 0xac10_0064 })
-            }
+            // A second address of the first known VM: a second tap.
+            (0, Some(known)) => Operation::AttachLink(wire::AttachLink { vm_id: known, address: 0xac10_0064 }),
             // The first known VM's address.
             (1, Some(_)) => Operation::AttachLink(wire::AttachLink { vm_id, address: 0xac10_0002 }),
             (2, _) => Operation::DetachLink(wire::DetachLink { vm_id }),
