@@ -33,6 +33,9 @@ use crate::{control, log, port22, seed};
 /// systemd's last killing spree spares processes of root whose argv[0] begins with this.
 pub const SPARED: &str = "@banger-guest";
 
+/// Niceness of the agent. What runs in its sessions has none.
+const AHEAD: i32 = -10;
+
 const RESPAWN_DELAY: Duration = Duration::from_millis(500);
 
 /// Keeps an agent running: forks it, waits for it, and forks again.
@@ -40,6 +43,10 @@ pub fn supervise() -> ExitCode {
     // Not in the session of pid 1: a terminal's signals are not for us.
     let _ = rustix::process::setsid();
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    // Whoever talks to us does not wait behind all that an image starts at its boot. The second is for kernels that
+    // share out processors between sessions first.
+    let _ = rustix::process::setpriority_process(None, AHEAD);
+    let _ = std::fs::write("/proc/self/autogroup", AHEAD.to_string());
     // As systemd does for what it starts: sessions may raise their limit this far.
     let limit = Rlimit { current: Some(1024), maximum: Some(524_288) };
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);

@@ -30,6 +30,7 @@ use crate::control::power_off::{FirstProcess, first_process};
 use crate::log;
 use crate::seed::ssh;
 use crate::ssh_server::{DEFAULT_PATH, SshServer};
+use crate::syscalls::{self, Terminal};
 use crate::tree::{Links, Tree};
 
 /// A slow mirror, and a machine without hardware virtualisation.
@@ -175,6 +176,8 @@ async fn run_manager(manager: Manager, call: &[&str], seed: &Seed) -> io::Result
     command.env("DEBIAN_FRONTEND", "noninteractive");
     // Proxies and mirrors may be set there.
     command.envs(seed.environment.iter().filter_map(|line| line.split_once('=')).filter(|(name, _)| *name != "PATH"));
+    // Neither spared when memory runs out nor ahead of others, as the agent is.
+    syscalls::in_new_session(command.as_std_mut(), Terminal::Absent, None);
     command.output().await
 }
 
@@ -205,6 +208,8 @@ fn spawn(server: &Path) -> io::Result<Child> {
     let mut command = Command::new(server);
     command.args(["-D", "-e"]).args(OPTIONS.iter().flat_map(|option| ["-o", option]));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").kill_on_drop(true);
+    // What its sessions inherit is not to be the agent's.
+    syscalls::in_new_session(command.as_std_mut(), Terminal::Absent, None);
     command.spawn()
 }
 

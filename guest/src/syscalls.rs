@@ -83,7 +83,7 @@ impl Identity {
     }
 }
 
-/// Makes the command start in a session of its own, with default signals and an ordinary OOM score, and as
+/// Makes the command start in a session of its own, with default signals, an ordinary OOM score and no niceness, and as
 /// `identity` if there is one.
 pub fn in_new_session(command: &mut Command, terminal: Terminal, identity: Option<Identity>) {
     let prepare = move || {
@@ -102,6 +102,7 @@ pub fn in_new_session(command: &mut Command, terminal: Terminal, identity: Optio
         if let Ok(score) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, rustix::fs::Mode::empty()) {
             let _ = rustix::io::write(&score, b"0");
         }
+        let _ = rustix::process::setpriority_process(None, 0);
         if let Some(identity) = &identity {
             identity.own_standard_streams();
             identity.assume()?;

@@ -41,6 +41,7 @@ fn commands_in_one_machine(who: Who) {
     exec(&env, "box", &["sh", "-c", "kill -TERM $$"]).expect(128 + 15);
     exec(&env, "box", &["/no/such/program"]).expect(127);
 
+    a_command_is_neither_spared_nor_preferred(&env);
     streams_stay_apart(&env);
     words_arrive_as_they_are(&env);
     many_bytes_survive_both_ways(&env);
@@ -48,6 +49,13 @@ fn commands_in_one_machine(who: Who) {
     a_closed_stdin_ends_the_reader(&env);
 
     delete_and_check(&env, "box");
+}
+
+/// As its parent is, the agent.
+fn a_command_is_neither_spared_nor_preferred(env: &Env) {
+    let outcome =
+        exec(env, "box", &["sh", "-c", "cut -d ' ' -f 19 /proc/self/stat; cat /proc/self/oom_score_adj"]).ok();
+    assert_eq!(outcome.text(), "0\n0\n", "{outcome:?}");
 }
 
 fn streams_stay_apart(env: &Env) {
