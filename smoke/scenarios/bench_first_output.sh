@@ -96,9 +96,9 @@ for turn in 1 2 3 4 5; do
   [ $((turn % 2)) = 1 ] || hands+=("$(by_hand)")
 done
 say "by hand ${hands[*]}, with banger ${ours[*]}"
-hand=$(median "${hands[@]}") ours=$(median "${ours[@]}")
-say "by hand $hand s, with banger $ours s"
+hand=$(median "${hands[@]}") our=$(median "${ours[@]}")
+say "by hand $hand s, with banger $our s"
 measure first_output_by_hand_port_seconds "$(cat "$scratch/greets")"
 measure first_output_by_hand_seconds "$hand"
-measure first_output_seconds "$ours"
-measure first_output_ratio "$(awk -v ours="$ours" -v hand="$hand" 'BEGIN { printf "%.2f", ours / hand }')"
+measure first_output_seconds "$our"
+measure first_output_ratio "$(awk -v our="$our" -v hand="$hand" 'BEGIN { printf "%.2f", our / hand }')"

@@ -67,10 +67,10 @@ peer() { # RUN [OPTION…]
   peer_sandboxes >"$scratch/sandboxes"
   # Its keeper may be a moment behind.
   [ $# -gt 0 ] || [ "$status" -ne 0 ] || eventually 10 "the end of a sandbox without a name" peer_has_none
-  for sandbox in $(cat "$scratch/sandboxes"); do
-    [ "$status" -eq 0 ] || "$MSB_PATH" logs --source system "$sandbox" 2>&1 | tail -n 20 >&2
-    "$MSB_PATH" rm "$sandbox" >/dev/null 2>&1 || true
-  done
+  while read -r sandbox; do
+    [ "$status" -eq 0 ] || "$MSB_PATH" logs --source system "$sandbox" 2>&1 </dev/null | tail -n 20 >&2
+    "$MSB_PATH" rm "$sandbox" </dev/null >/dev/null 2>&1 || true
+  done <"$scratch/sandboxes"
   [ "$status" -eq 0 ] || { cat "$scratch/peer-says" >&2; return 1; }
   expect_equal "msb's output" "$(tr -d '\r' <"$scratch/peer")" peer
 }

@@ -14,7 +14,7 @@ frames=${SMOKE_FRAMES:-100000}
 journalled=2000
 audit_file=$scratch/audit
 helper_install
-helper_start "StandardError=append:$audit_file"
+helper_start_with "StandardError=append:$audit_file"
 pid=$(helper_pid)
 is_alive() { [ "$(helper_pid)" = "$pid" ]; }
 

@@ -69,8 +69,10 @@ helper_last_words() {
   done
 }
 
-# With what it needs and nothing else (docs/decisions/0005-what-only-root-can-do.md). Arguments are more properties.
-helper_start() {
+# With what it needs and nothing else (docs/decisions/0005-what-only-root-can-do.md).
+helper_start() { helper_start_with; }
+# Arguments are more properties.
+helper_start_with() {
   local property properties=("${@/#/--property=}")
   while read -r property; do
     properties+=(--property "$property")

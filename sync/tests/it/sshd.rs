@@ -67,10 +67,11 @@ fn free_address() -> SocketAddr {
 /// A running server that greets, or nothing if the port was taken meanwhile.
 fn spawn(place: &tempfile::TempDir, address: SocketAddr) -> Option<Child> {
     let dir = place.path().display();
+    // Another home: what an account's shell reads when it starts is this machine's, and can take longer than a test.
     let config = format!(
         "ListenAddress {address}\nHostKey {dir}/host/key\nAuthorizedKeysFile {dir}/authorized_keys\nPidFile none\n\
          UsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-         PermitRootLogin prohibit-password\nPrintMotd no\nMaxSessions 100\n"
+         PermitRootLogin prohibit-password\nPrintMotd no\nMaxSessions 100\nSetEnv HOME={dir}\n"
     );
     let config_path = place.path().join("sshd_config");
     std::fs::write(&config_path, config).unwrap();
