@@ -20,6 +20,7 @@
 //! ```
 //! Written by root only; read by all three programs. Reading never follows anything the file says.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -153,10 +154,11 @@ impl Subnet {
         (2..self.host_mask()).map(move |host| Ipv4Addr::from_bits(self.base.to_bits() + host))
     }
 
-    /// Those of them that differ from this address in their last byte at most.
-    pub fn guests_near(self, address: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> {
-        let first = address.to_bits() & !0xff;
-        (first..=first | 0xff).map(Ipv4Addr::from_bits).filter(move |guest| self.is_guest(*guest))
+    /// Those of them that differ from one of these in their last byte at most; each once, in order.
+    pub fn guests_near(self, addresses: impl IntoIterator<Item = Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> {
+        let blocks: BTreeSet<u32> = addresses.into_iter().map(|address| address.to_bits() & !0xff).collect();
+        let near = blocks.into_iter().flat_map(|first| first..=first | 0xff).map(Ipv4Addr::from_bits);
+        near.filter(move |guest| self.is_guest(*guest))
     }
 
     fn host_mask(self) -> u32 {
@@ -209,6 +211,11 @@ impl From<Subnet> for String {
 pub fn guest_mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0xfc, a, b, c, d]
+}
+
+/// The same as text, as nft and Firecracker want it.
+pub fn guest_mac_text(address: Ipv4Addr) -> String {
+    guest_mac(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// What every tap's name begins with; the bridge's never does.
@@ -325,14 +332,14 @@ mod tests {
         let taps: Vec<String> = "10.0.0.0/16".parse::<Subnet>().unwrap().guests().map(tap).collect();
         assert_eq!((taps[0].as_str(), taps.len()), ("fc-0a000002", (1 << 16) - 3));
         // As many as there are guests, each within the kernel's 15 bytes.
-        assert_eq!(taps.iter().collect::<std::collections::BTreeSet<_>>().len(), taps.len());
+        assert_eq!(taps.iter().collect::<BTreeSet<_>>().len(), taps.len());
         assert!(taps.iter().all(|tap| tap.len() <= 15));
     }
 
     #[test]
     fn near_a_guest_are_those_of_the_network_that_differ_in_the_last_byte() {
         let near = |subnet: &str, address: [u8; 4]| -> Vec<Ipv4Addr> {
-            subnet.parse::<Subnet>().unwrap().guests_near(address.into()).collect()
+            subnet.parse::<Subnet>().unwrap().guests_near([address.into()]).collect()
         };
         let all = |subnet: &str| -> Vec<Ipv4Addr> { subnet.parse::<Subnet>().unwrap().guests().collect() };
         assert_eq!(near("172.16.0.0/24", [172, 16, 0, 9]), all("172.16.0.0/24"));

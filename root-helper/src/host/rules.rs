@@ -9,10 +9,7 @@
 //! bridge's table has every guest there may be of each 256 addresses one of which is taken: a VM comes and goes without
 //! a change of it.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
-
-use banger_proto::install::{DNS_PORT, Network, Subnet, TAP_PREFIX, guest_mac, tap};
+use banger_proto::install::{DNS_PORT, Network, Subnet, TAP_PREFIX, guest_mac_text, tap};
 use serde_json::{Value, json};
 
 use crate::ledger::Ledger;
@@ -72,13 +69,8 @@ fn shape(object: &Value) -> Option<Shape> {
 }
 
 fn render_bridge(subnet: Subnet, ledger: &Ledger, batch: &mut Vec<Value>) {
-    let blocks: BTreeSet<Ipv4Addr> = ledger
-        .links()
-        .chain([subnet.gateway()])
-        .map(|address| Ipv4Addr::from_bits(address.to_bits() & !0xff))
-        .collect();
-    let guests = blocks.into_iter().flat_map(|block| subnet.guests_near(block));
-    let guests = guests.map(|guest| json!({"concat": [tap(guest), mac_text(guest), guest.to_string()]}));
+    let guests = subnet.guests_near(ledger.links().chain([subnet.gateway()]));
+    let guests = guests.map(|guest| json!({"concat": [tap(guest), guest_mac_text(guest), guest.to_string()]}));
     batch.push(set("bridge", "guests", &json!(["ifname", "ether_addr", "ipv4_addr"]), guests.collect()));
     batch.push(chain("bridge", "guests", &json!({"type": "filter", "hook": "prerouting", "prio": -200})));
     let from_tap = || equal(meta("iifname"), json!(format!("{TAP_PREFIX}*")));
@@ -133,10 +125,6 @@ fn render_inet(network: &Network, ledger: &Ledger, batch: &mut Vec<Value>) {
     add("forward", vec![to(), equal(payload("ip", "daddr"), json!("@nat")), answers(), accept()]);
     add("forward", vec![to(), drop()]);
     add("postrouting", vec![may_leave(), beyond(), json!({"masquerade": null})]);
-}
-
-fn mac_text(address: Ipv4Addr) -> String {
-    guest_mac(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn set(family: &str, name: &str, kind: &Value, elements: Vec<Value>) -> Value {

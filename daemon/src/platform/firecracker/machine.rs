@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 
 use banger_proto::guest_contract::FIRECRACKER_ARGUMENT;
-use banger_proto::install::{guest_mac, tap};
+use banger_proto::install::{guest_mac_text, tap};
 use serde_json::{Value, json};
 
 use crate::platform::{GuestDisks, VmPlan};
@@ -47,7 +47,7 @@ pub fn config(plan: &VmPlan, address: Ipv4Addr) -> Value {
             drive("work", "/work.ext4", Access::Write),
         ],
         "network-interfaces": [
-            { "iface_id": "eth0", "guest_mac": mac_text(address), "host_dev_name": tap(address) },
+            { "iface_id": "eth0", "guest_mac": guest_mac_text(address), "host_dev_name": tap(address) },
         ],
         "machine-config": { "vcpu_count": plan.vcpu_count, "mem_size_mib": plan.memory_mib },
         "vsock": { "guest_cid": GUEST_CID, "uds_path": "/vsock.sock" },
@@ -74,10 +74,6 @@ fn drive(id: &str, path: &str, access: Access) -> Value {
 fn command_line(plan: &VmPlan) -> String {
     let ours = ARGUMENTS.iter().map(|(argument, _)| *argument);
     ours.chain(plan.kernel_arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
-}
-
-fn mac_text(address: Ipv4Addr) -> String {
-    guest_mac(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The batch, compared with golden text, and the comparison with what nft lists.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::ledger::Holdings;
 
