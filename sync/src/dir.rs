@@ -62,6 +62,11 @@ impl Stamp {
         }
     }
 
+    /// Of an open file, whatever its name is by now.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        Ok(Self::from_stat(&rustix::fs::fstat(file)?))
+    }
+
     /// Its type.
     pub fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
@@ -211,6 +216,23 @@ impl Dir {
         }
     }
 
+    /// Removes whatever has that name, with everything in it; follows no link. Nothing there is fine.
+    pub fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
+        let error = match self.remove_file(name) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // Which error a directory is differs between file systems.
+        if self.stamp(name)?.is_none_or(|stamp| stamp.file_type() != FileType::Directory) {
+            return Err(error);
+        }
+        let dir = self.open_dir(name)?;
+        for (name, _) in dir.names()? {
+            dir.remove_tree(&name)?;
+        }
+        Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+
     /// Sets the modification time of a file or of a link itself.
     pub fn set_mtime(&self, name: &[u8], mtime: Mtime) -> io::Result<()> {
         checked(name)?;
@@ -278,12 +300,14 @@ pub fn is_absent(error: &io::Error) -> bool {
 pub struct Walker {
     root: Dir,
     open: Vec<(Box<[u8]>, Dir)>,
+    /// Where that leads, if it is known.
+    way: Vec<u8>,
 }
 
 impl Walker {
     /// Starts at `root`.
     pub fn new(root: Dir) -> Self {
-        Self { root, open: Vec::new() }
+        Self { root, open: Vec::new(), way: Vec::new() }
     }
 
     /// Where it starts.
@@ -304,6 +328,7 @@ impl Walker {
     /// Forgets the open directories, after some may have been removed.
     pub fn forget(&mut self) {
         self.open.clear();
+        self.way.clear();
     }
 
     fn descend<'p>(
@@ -312,8 +337,10 @@ impl Walker {
         step: fn(&Dir, &[u8]) -> io::Result<Dir>,
     ) -> io::Result<(&Dir, &'p [u8])> {
         let (parent, name) = path.split();
-        let mut depth = 0;
-        if !parent.is_empty() {
+        // Most come from the same directory as the one before.
+        if !parent.is_empty() && *parent != *self.way {
+            self.way.clear();
+            let mut depth = 0;
             for component in parent.split(|&byte| byte == b'/') {
                 if self.open.get(depth).is_none_or(|(known, _)| **known != *component) {
                     self.open.truncate(depth);
@@ -323,9 +350,11 @@ impl Walker {
                 }
                 depth += 1;
             }
+            self.open.truncate(depth);
+            self.way.extend_from_slice(parent);
         }
-        self.open.truncate(depth);
-        Ok((self.open.last().map_or(&self.root, |(_, dir)| dir), name))
+        let dir = if parent.is_empty() { None } else { self.open.last() };
+        Ok((dir.map_or(&self.root, |(_, dir)| dir), name))
     }
 }
 

@@ -203,12 +203,17 @@ impl<'a> Collected<'a> {
         let mut index = index?;
         let head_tree = git::head_tree(&repository, head.commit, &index)?;
         let mut recorder = Recorder::new(SystemTime::now());
-        let (tracked, found) = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode)?;
+        let (read, named) = std::thread::scope(|scope| {
+            let naming = scope.spawn(|| git::named_by(&opened.repository.to_thread_local(), &index));
+            let read = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode);
+            (read, naming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let (tracked, found) = read?;
         if let Some(file) = &memory_file {
             recorder.save(file);
         }
         index::apply_stats(&mut index, &tracked.stats);
-        let mut git = git::collect(&repository, head, index, self.mode)?;
+        let mut git = git::collect(&repository, head, (index, named), self.mode)?;
         let here = self.place()?;
         let placed = |path: TreePath| module::below(here.as_ref(), path);
         let placed_entry = |entry: Entry| Ok(Entry { path: placed(entry.path)?, ..entry });

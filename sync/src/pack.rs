@@ -30,6 +30,8 @@ const COMPRESSION: u32 = 1;
 
 /// How much is hashed and handed over at once.
 const BLOCK: usize = 256 << 10;
+/// Longest head of an entry: ten bytes of a 64-bit size, and of a distance as many or a name.
+const HEADER_LIMIT: usize = 64;
 /// How many blocks may wait for that.
 const BLOCKS_AHEAD: usize = 4;
 
@@ -279,14 +281,17 @@ impl PackWriter {
 
     fn push(&mut self, id: ObjectId, header: Header, size: u64, data: &[u8]) -> Result<(), PackError> {
         let offset = self.written;
-        let mut head = Vec::with_capacity(32);
-        header.write_to(size, &mut head).map_err(|source| PackError::Write { source })?;
+        let mut head = [0; HEADER_LIMIT];
+        let mut rest = &mut head[..];
+        header.write_to(size, &mut rest).map_err(|source| PackError::Write { source })?;
+        let left = rest.len();
+        let head = &head[..HEADER_LIMIT - left];
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&head);
+        crc.update(head);
         crc.update(data);
         let length = (head.len() + data.len()) as u64;
         self.entries.push(Indexed { id, crc32: crc.finalize(), offset, length });
-        self.write(&head)?;
+        self.write(head)?;
         self.write(data)
     }
 

@@ -50,11 +50,14 @@ impl TreePath {
         if bytes.len() > PATH_LIMIT {
             return Err(InvalidPath::TooLong { shown: render(&bytes[..64]) });
         }
+        // There are very many paths: what each byte must be is asked once.
+        let has_nul = bytes.contains(&0);
         for component in bytes.split(|&byte| byte == b'/') {
             if component.len() > NAME_LIMIT {
                 return Err(InvalidPath::TooLong { shown: render(bytes) });
             }
-            if !is_plain_name(component) || component.eq_ignore_ascii_case(b".git") {
+            let is_plain = if has_nul { is_plain_name(component) } else { !leads_nowhere(component) };
+            if !is_plain || component.eq_ignore_ascii_case(b".git") {
                 return Err(InvalidPath::Component { shown: render(bytes), component: render_raw(component) });
             }
         }
@@ -82,7 +85,12 @@ impl TreePath {
 
 /// True for one directory entry's name: not empty, `.`, `..`, and free of `/` and NUL.
 pub fn is_plain_name(name: &[u8]) -> bool {
-    !name.is_empty() && name != b"." && name != b".." && !name.iter().any(|&byte| byte == b'/' || byte == 0)
+    !leads_nowhere(name) && !name.iter().any(|&byte| byte == b'/' || byte == 0)
+}
+
+/// Not to an entry of the directory.
+fn leads_nowhere(component: &[u8]) -> bool {
+    matches!(component, b"" | b"." | b"..")
 }
 
 /// Bytes for a message: text as it is, anything else escaped, quoted when it is not plain.

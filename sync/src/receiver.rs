@@ -5,7 +5,7 @@
 //! guest ([`crate::diff`]). A run killed at any moment leaves every file old or new; the next one finishes.
 //!
 //! [`home`] is the memory under `.git/banger`, [`plan`] decides, [`apply`] writes files ([`packed`] those that are in a
-//! pack, [`place`] gives each its name), [`git`] installs
+//! pack, [`place`] gives each its name, [`staging`] all at once where nothing is yet), [`git`] installs
 //! the git metadata of the tree and its [`module`]s ([`refs`] merges branches and tags), [`error`] is what can go wrong.
 //! [`follow`] goes on with batches of edits, [`journal`] remembers them. [`inspect`] is what changes nothing: verify and
 //! export. [`deliver`] is for files of no repository.
@@ -23,6 +23,7 @@ mod packed;
 mod place;
 pub mod plan;
 pub mod refs;
+mod staging;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -142,13 +143,29 @@ struct Refused;
 
 /// Files and git files up to the end of a batch.
 fn content<R: Read, W: Write>(
+    streams: (&mut FrameReader<R>, &mut FrameWriter<W>),
+    applier: &mut Applier<'_>,
+    installer: &mut GitInstaller<'_>,
+    git: Option<Refused>,
+) -> Result<Finish, ReceiverError> {
+    let received = receive_content(streams, applier, installer, git);
+    // However it ended: the next run finds what is whole.
+    let published = applier.publish();
+    received.and_then(|finish| published.map(|()| finish))
+}
+
+fn receive_content<R: Read, W: Write>(
     (reader, writer): (&mut FrameReader<R>, &mut FrameWriter<W>),
     applier: &mut Applier<'_>,
     installer: &mut GitInstaller<'_>,
     git: Option<Refused>,
 ) -> Result<Finish, ReceiverError> {
     loop {
-        match next(reader)? {
+        let request = next(reader)?;
+        if !matches!(request, Request::PackedFiles(_)) {
+            applier.publish()?;
+        }
+        match request {
             Request::Batch(batch) => {
                 for file in batch.files {
                     applier.file(file)?;

@@ -6,5 +6,6 @@ mod by_hand;
 pub mod first_output;
 pub mod image;
 pub mod latency;
+mod session;
 mod sshd;
 pub mod sync;

@@ -89,7 +89,8 @@ impl Observer {
             (None, Some(head)) => {
                 let mut fresh = index.clone();
                 index::apply_stats(&mut fresh, &tracked.stats);
-                Arc::new(git::collect(&repository, head, fresh, mode)?)
+                let named = git::named_by(&repository, &fresh);
+                Arc::new(git::collect(&repository, head, (fresh, named), mode)?)
             }
             (None, None) => unreachable!("without a seen git side HEAD was observed"),
         };

@@ -69,7 +69,8 @@ pub(super) fn observe_commit(
     // Later than every file, or git would read them all again.
     rendered.mtime = Mtime { seconds: written.seconds + 1, nanos: 0 };
     let at = HeadAt { head: head.head, commit: Some(commit.id) };
-    let git = git::assemble(&repository, at, (&tree_index, Some(rendered.into())), mode)?;
+    let named = git::named_by(&repository, &tree_index);
+    let git = git::assemble(&repository, at, (named, Some(rendered.into())), mode)?;
     Ok(Overlay {
         root: opened.root,
         manifest,

@@ -146,12 +146,12 @@ pub fn head_tree(
 pub fn collect(
     repository: &gix::Repository,
     head: HeadAt,
-    index: gix::index::File,
+    (index, named): (gix::index::File, Named),
     mode: CopyMode,
 ) -> Result<GuestGit, OverlayError> {
     let index = Arc::new(index);
     let rendering = index::exists(repository).then(|| Rendering::start(repository.git_dir(), &index));
-    assemble(repository, head, (&index, rendering), mode)
+    assemble(repository, head, (named, rendering), mode)
 }
 
 /// [`collect`] with an index that need not exist on the host.
@@ -161,12 +161,12 @@ pub fn collect(
 pub fn assemble(
     repository: &gix::Repository,
     at: HeadAt,
-    (index, rendered): (&gix::index::State, Option<Rendering>),
+    (named, rendered): (Named, Option<Rendering>),
     mode: CopyMode,
 ) -> Result<GuestGit, OverlayError> {
     let failed =
         |source| OverlayError::Git { action: "read the commit", path: repository.git_dir().to_owned(), source };
-    let (blobs, mut objects) = index_objects(repository, index);
+    let Named { blobs, trees: mut objects } = named;
     let mut shallow = Vec::new();
     let history = match mode {
         CopyMode::Overlay => None,
@@ -192,13 +192,13 @@ pub fn assemble(
         shallow.dedup();
     }
     // Collected first: hashing all at once takes a fraction of the time.
-    let mut named: Vec<u8> =
+    let mut names: Vec<u8> =
         Vec::with_capacity((blobs.len() + objects.len() + 1) * repository.object_hash().len_in_bytes());
-    named.extend_from_slice(at.commit.as_ref().map_or(&[][..], |id| id.as_slice()));
-    blobs.iter().chain(&objects).for_each(|id| named.extend_from_slice(id.as_slice()));
+    names.extend_from_slice(at.commit.as_ref().map_or(&[][..], |id| id.as_slice()));
+    blobs.iter().chain(&objects).for_each(|id| names.extend_from_slice(id.as_slice()));
     if let Some(history) = &history {
-        named.extend_from_slice(b"with the history of");
-        history.tips.iter().for_each(|id| named.extend_from_slice(id.as_slice()));
+        names.extend_from_slice(b"with the history of");
+        history.tips.iter().for_each(|id| names.extend_from_slice(id.as_slice()));
     }
     Ok(GuestGit {
         head: at.head,
@@ -207,7 +207,7 @@ pub fn assemble(
         objects,
         blobs,
         history,
-        object_set: *blake3::hash(&named).as_bytes(),
+        object_set: *blake3::hash(&names).as_bytes(),
         config: config::collect(repository),
         index: rendered,
     })
@@ -229,8 +229,17 @@ fn start(id: &ObjectId) -> u64 {
     id.as_slice().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// Blobs of all stages, and the trees the index remembers; both sorted.
-fn index_objects(repository: &gix::Repository, index: &gix::index::State) -> (Vec<ObjectId>, Vec<ObjectId>) {
+/// The objects an index names, both lists sorted.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Of all stages.
+    blobs: Vec<ObjectId>,
+    /// Those it remembers.
+    trees: Vec<ObjectId>,
+}
+
+/// Looks them up; with a large index that takes long enough to do it beside something else.
+pub fn named_by(repository: &gix::Repository, index: &gix::index::State) -> Named {
     let empty_blob = ObjectId::empty_blob(repository.object_hash());
     let mut blobs: Vec<ObjectId> =
         index.entries().iter().filter(|entry| entry.mode != Mode::COMMIT).map(|entry| entry.id).collect();
@@ -248,5 +257,5 @@ fn index_objects(repository: &gix::Repository, index: &gix::index::State) -> (Ve
         }
         trees.extend(&tree.children);
     }
-    (blobs, remembered.into_iter().collect())
+    Named { blobs, trees: remembered.into_iter().collect() }
 }

@@ -55,15 +55,18 @@ pub enum BlobName {
     Raw,
 }
 
-/// Reads the entry `name` of `dir` that a look a moment ago showed as `seen`. `path` is for messages.
+/// Reads the entry `name` of `dir` that a look a moment ago showed as `seen`. `path` is for messages, `buffer` whatever it
+/// was used for before.
 ///
 /// # Errors
 /// [`OverlayError`].
 pub fn read(
     (dir, name, seen): (&Dir, &[u8], rustix::fs::Stat),
     path: &TreePath,
+    buffer: &mut Vec<u8>,
     blob: impl Fn(&gix::index::entry::Stat) -> BlobName,
 ) -> Result<Found, OverlayError> {
+    buffer.resize(BUFFER, 0);
     let io = |action| move |source| OverlayError::Io { action, path: path.as_bytes().to_vec(), source };
     let mut seen = Some(seen);
     for attempt in 0..ATTEMPTS {
@@ -76,20 +79,24 @@ pub fn read(
         let before = Stamp::from_stat(&stat);
         let index_stat = index_stat(&stat);
         let wanted = blob(&index_stat);
-        let read = match before.file_type() {
+        let (read, after) = match before.file_type() {
             FileType::RegularFile => match dir.open_file(name) {
-                Ok(file) => read_file(&file, before.size, wanted).map_err(io("read"))?,
+                Ok(file) => {
+                    let read = read_file(&file, before.size, wanted, buffer).map_err(io("read"))?;
+                    // Of the open file: it costs half of a look at its name, and one whose name went to another file has
+                    // another change time.
+                    (read, Some(Stamp::of_file(&file).map_err(io("look at"))?))
+                }
                 Err(error) if is_absent(&error) => continue,
                 Err(source) => return Err(io("read")(source)),
             },
             FileType::Symlink => match dir.read_link(name) {
-                Ok(target) => Some(hash_whole(&target, wanted)),
+                Ok(target) => (Some(hash_whole(&target, wanted)), dir.stamp(name).map_err(io("look at"))?),
                 Err(_) => continue,
             },
             FileType::Directory => return Ok(Found::Absent),
             other => return Err(OverlayError::SpecialFile { path: path.clone(), kind: describe(other) }),
         };
-        let after = dir.stamp(name).map_err(io("look at"))?;
         if let (Some((size, digest, blob)), true) = (read, after == Some(before))
             && let Some(kind) = before.kind()
         {
@@ -131,10 +138,9 @@ pub fn recall(
 type Hashed = (u64, blake3::Hash, Option<ObjectId>);
 
 /// `None` if it is shorter than announced. What was added meanwhile shows in the look afterwards.
-fn read_file(mut file: &File, size: u64, wanted: BlobName) -> io::Result<Option<Hashed>> {
+fn read_file(mut file: &File, size: u64, wanted: BlobName, buffer: &mut [u8]) -> io::Result<Option<Hashed>> {
     let mut digest = blake3::Hasher::new();
     let mut blob = (wanted == BlobName::Raw).then(|| blob_hasher(size));
-    let mut buffer = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
     let mut total = 0;
     while total < size {
         let wanted = buffer.len().min(usize::try_from(size - total).unwrap_or(BUFFER));

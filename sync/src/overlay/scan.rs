@@ -237,11 +237,12 @@ fn judge(expected: Option<&Expected<'_>>, reading: &Reading) -> FreshStat {
 struct Reader<'a> {
     walker: Walker,
     cursor: Cursor<'a>,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Reader<'a> {
     fn new(root: &Path, memory: &'a Memory) -> Result<Self, OverlayError> {
-        Ok(Self { walker: Walker::new(open_root(root)?), cursor: Cursor::new(memory) })
+        Ok(Self { walker: Walker::new(open_root(root)?), cursor: Cursor::new(memory), buffer: Vec::new() })
     }
 
     fn read(&mut self, path: &TreePath, blob: impl Fn(&Stat) -> BlobName) -> Result<Found, OverlayError> {
@@ -254,7 +255,7 @@ impl<'a> Reader<'a> {
         let Some(stat) = dir.stat(name).map_err(io("look at"))? else { return Ok(Found::Absent) };
         match recall(&stat, |identity| self.cursor.get(path.as_bytes(), identity), &blob) {
             Some(reading) => Ok(Found::Content(reading)),
-            None => read((dir, name, stat), path, blob),
+            None => read((dir, name, stat), path, &mut self.buffer, blob),
         }
     }
 }

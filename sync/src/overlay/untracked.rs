@@ -16,6 +16,10 @@ use super::OverlayError;
 use crate::dir::{Dir, is_absent};
 use crate::path::TreePath;
 
+/// Tracked files of a directory from which on the rules are asked about it first, which takes about as long as looking
+/// into a few directories.
+const MANY: usize = 256;
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub struct Walked {
@@ -105,7 +109,9 @@ impl<'a> Walk<'a> {
         if self.submodules.contains(&path[..]) {
             return Ok(());
         }
-        if tracked.is_empty() && self.is_excluded(path, Mode::DIR)? {
+        // Nothing below an excluded directory can be included again (gitignore(5)), whatever is tracked there.
+        let is_worth_asking = tracked.is_empty() || tracked.len() > MANY;
+        if is_worth_asking && self.is_excluded(path, Mode::DIR)? {
             return Ok(());
         }
         let dir = match parent.open_dir(name) {

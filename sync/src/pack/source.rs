@@ -1,7 +1,8 @@
 //! The repository's own packs as places to copy compressed objects from.
 //!
 //! Entries are read with positioned reads, never through a mapping of the whole pack: a large history costs no
-//! memory. What is copied is checked against the checksum its index has for it.
+//! memory, and a pack that gets shorter is an error and no signal. Whoever asks for neighbours one after the other has
+//! many of them with one read. What is copied is checked against the checksum its index has for it.
 
 use std::fs::File;
 use std::io;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix_pack::data::entry::Header;
+
+/// How much is read at once.
+const WINDOW: usize = 256 << 10;
 
 /// Where one object lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,7 +48,17 @@ struct Pack {
 pub struct Packs {
     packs: Vec<Pack>,
     kind: gix::hash::Kind,
-    buffer: Vec<u8>,
+    window: Window,
+}
+
+/// What was read last.
+#[derive(Default)]
+struct Window {
+    pack: usize,
+    start: u64,
+    /// Of `bytes`, as they may be fewer at the end of a pack.
+    filled: usize,
+    bytes: Vec<u8>,
 }
 
 impl Packs {
@@ -55,7 +69,7 @@ impl Packs {
         let mut places: Vec<PathBuf> = vec![store.path().to_owned()];
         places.extend(store.alternate_db_paths().unwrap_or_default());
         let packs = places.iter().flat_map(|place| indexes(place)).filter_map(|path| open(&path, kind).ok()).collect();
-        Self { packs, kind, buffer: Vec::new() }
+        Self { packs, kind, window: Window::default() }
     }
 
     /// Where `id` is, if it is packed.
@@ -74,16 +88,48 @@ impl Packs {
     /// # Errors
     /// The file, or what is in it: then the checksum is wrong or it is no entry.
     pub fn read(&mut self, at: &Location) -> io::Result<Raw<'_>> {
-        let length = usize::try_from(at.end - at.start).map_err(io::Error::other)?;
-        self.buffer.resize(length, 0);
-        self.packs[at.pack].file.read_exact_at(&mut self.buffer, at.start)?;
-        if at.crc32.is_some_and(|expected| crc32fast::hash(&self.buffer) != expected) {
+        let stored = self.window.get(&self.packs[at.pack].file, at)?;
+        if at.crc32.is_some_and(|expected| crc32fast::hash(stored) != expected) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "an entry of a pack is damaged"));
         }
-        let entry = gix_pack::data::Entry::from_bytes(&self.buffer, at.start, self.kind)
+        let entry = gix_pack::data::Entry::from_bytes(stored, at.start, self.kind)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         let skipped = usize::try_from(entry.data_offset - at.start).map_err(io::Error::other)?;
-        Ok(Raw { header: entry.header, size: entry.decompressed_size, data: &self.buffer[skipped..] })
+        Ok(Raw { header: entry.header, size: entry.decompressed_size, data: &stored[skipped..] })
+    }
+}
+
+impl Window {
+    /// The bytes of one entry.
+    fn get(&mut self, file: &File, at: &Location) -> io::Result<&[u8]> {
+        let length = usize::try_from(at.end - at.start).map_err(io::Error::other)?;
+        let is_here = |this: &Self| {
+            let end = this.start + this.filled as u64;
+            this.pack == at.pack && this.start <= at.start && at.end <= end
+        };
+        if !is_here(self) {
+            self.fill(file, at, length)?;
+        }
+        let from = usize::try_from(at.start - self.start).map_err(io::Error::other)?;
+        Ok(&self.bytes[from..from + length])
+    }
+
+    fn fill(&mut self, file: &File, at: &Location, length: usize) -> io::Result<()> {
+        self.filled = 0;
+        let wanted = length.max(WINDOW);
+        if self.bytes.len() < wanted || self.bytes.len() > 2 * wanted {
+            self.bytes = vec![0; wanted];
+        }
+        (self.pack, self.start) = (at.pack, at.start);
+        while self.filled < length {
+            match file.read_at(&mut self.bytes[self.filled..], at.start + self.filled as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A file is written under a temporary name in its own directory, checked, given its time and renamed over
 //! the old one ([`super::place`]). Right before that the old one is looked at again: what the guest changed since the
-//! plan was made is kept. Those that come as objects of a pack are [`super::packed`]'s.
+//! plan was made is kept. Those that come as objects of a pack are [`super::packed`]'s, a tree that is not there yet is
+//! [`super::staging`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,6 +16,7 @@ use super::error::ReceiverError;
 use super::home::{Home, Known, TEMPORARY};
 use super::place::{Placed, finish, is_obstruction, mode_of, rename_if_unchanged, write_small};
 use super::plan::{Against, Plan, Slot, SlotState};
+use super::staging::Staging;
 use crate::blocks::{Cut, FILES_LIMIT};
 use crate::diff::{ConflictReason, Decision, decide};
 use crate::digest::{DigestBuilder, TreeDigest};
@@ -64,6 +66,8 @@ pub struct Applier<'a> {
     /// Old versions that new ones may copy from, by position, with the size they had when their blocks were told.
     bases: BTreeMap<usize, (File, u64)>,
     sending: Sending,
+    /// While the whole tree is made aside.
+    pub(super) staging: Option<Staging>,
     files_written: u64,
     files_removed: u64,
     temporaries: u64,
@@ -85,9 +89,18 @@ impl<'a> Applier<'a> {
     /// [`ReceiverError`].
     pub fn start(home: &'a Home, plan: Plan, sending: Sending) -> Result<Self, ReceiverError> {
         let walker = home.walker()?;
-        let (incoming, bases) = (None, BTreeMap::new());
-        let mut applier =
-            Self { home, plan, walker, incoming, bases, sending, files_written: 0, files_removed: 0, temporaries: 0 };
+        let mut applier = Self {
+            home,
+            plan,
+            walker,
+            incoming: None,
+            bases: BTreeMap::new(),
+            sending,
+            staging: None,
+            files_written: 0,
+            files_removed: 0,
+            temporaries: 0,
+        };
         let removals = std::mem::take(&mut applier.plan.removals);
         let removals = applier.still_ours(removals)?;
         applier.remove(&removals)?;
@@ -369,6 +382,10 @@ impl<'a> Applier<'a> {
         &self.plan.slots
     }
 
+    pub(super) fn walker(&mut self) -> &mut Walker {
+        &mut self.walker
+    }
+
     pub(super) fn sending(&self) -> Sending {
         self.sending
     }
@@ -425,6 +442,12 @@ impl<'a> Applier<'a> {
             }
         };
         Ok(())
+    }
+
+    /// Notes that it became something else when the tree got its place.
+    pub(super) fn settle_again(&mut self, index: usize, placed: Placed) -> Result<(), ReceiverError> {
+        self.files_written -= 1;
+        self.settle(index, placed)
     }
 
     fn content_now(&mut self, path: &TreePath) -> Result<Option<crate::entry::Content>, ReceiverError> {

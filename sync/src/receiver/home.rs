@@ -6,6 +6,7 @@
 //!                    pending   what unfinished runs since may have changed
 //!                    journal   what a followed workspace changed since, in place of `pending` ([`super::journal`])
 //!                    incoming  a git file on its way
+//!                    tree      a whole tree on its way ([`super::staging`])
 //! ```
 //! `pending` is written before the first change and removed after `state`, so at every moment the two together
 //! tell our work from the guest's.
@@ -25,6 +26,7 @@ use super::error::ReceiverError;
 use super::git::{self, Installed, Side};
 use super::journal::{self, Journal};
 use super::plan::Plan;
+use super::staging::TREE;
 use crate::dir::{Dir, Replace, Stamp, Walker, is_absent};
 use crate::entry::{Content, Entry, Mtime};
 use crate::frames::VERSION;
@@ -35,7 +37,7 @@ use crate::wire::parse_entry;
 pub const TEMPORARY: &[u8] = b".banger-tmp-";
 const MEMORY_LIMIT: u64 = 2 << 30;
 /// What a fresh file system may contain without being occupied.
-const NOT_CONTENT: &[&[u8]] = &[b"lost+found"];
+pub(super) const NOT_CONTENT: &[&[u8]] = &[b"lost+found"];
 /// How long to wait for another transfer: a batch of a followed workspace is over in a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// The same between two batches, when somebody may be reading the whole tree.
@@ -344,6 +346,7 @@ impl Home {
                 }
             }
         }
+        self.memory.remove_tree(TREE).map_err(ReceiverError::in_git("remove", "banger/tree"))?;
         self.memory.remove_file(b"incoming").map_err(ReceiverError::in_git("remove", "banger/incoming"))
     }
 }

@@ -17,8 +17,9 @@ use banger_proto::guest::v1::{Need, PackedFiles};
 
 use super::apply::{Applier, Sending};
 use super::error::ReceiverError;
-use super::place::{Placed, write_small};
+use super::place::{Placed, write_small, write_staged};
 use super::plan::{Slot, SlotState};
+use super::staging::Staging;
 use crate::bitmap;
 use crate::dir::Walker;
 use crate::entry::EntryKind;
@@ -48,18 +49,27 @@ impl Applier<'_> {
     /// [`ReceiverError`].
     pub fn packed(&mut self, pack: &File, told: &PackedFiles) -> Result<Need, ReceiverError> {
         let wanted = self.wanted(told)?;
-        let slots = self.slots();
-        let (home, room) = (self.home(), Room::new(ROOM));
+        if self.staging.is_none() {
+            self.staging = Staging::begin(self.home(), self.slots())?;
+        }
+        let (home, slots, staging) = (self.home(), self.slots(), self.staging.as_ref());
+        let room = Room::new(ROOM);
         let bases = BASES / thread::available_parallelism().map_or(1, NonZero::get);
         let outcomes = parallel::map(
             &wanted,
-            || Ok(Maker { walker: home.walker()?, objects: Objects::of(pack, bases), room: &room }),
+            || {
+                let walker = staging.map_or_else(|| home.walker(), Staging::walker)?;
+                Ok(Maker { walker, is_aside: staging.is_some(), objects: Objects::of(pack, bases), room: &room })
+            },
             |maker, wanted| maker.make(wanted, &slots[wanted.index]),
         )?;
         let bitmap = bitmap::render(outcomes.iter().map(Option::is_none));
         for (wanted, placed) in wanted.iter().zip(outcomes) {
             if let Some(placed) = placed {
                 self.settle(wanted.index, placed)?;
+                if let Some(staging) = &mut self.staging {
+                    staging.note(wanted.index);
+                }
             }
         }
         Ok(Need { bitmap })
@@ -91,6 +101,8 @@ impl Applier<'_> {
 /// One thread's means.
 struct Maker<'a> {
     walker: Walker,
+    /// Not in the tree yet.
+    is_aside: bool,
     objects: Objects<'a>,
     room: &'a Room,
 }
@@ -105,6 +117,9 @@ impl Maker<'_> {
         let _taken = (entry.size > SMALL).then(|| self.room.take(entry.size));
         match self.objects.blob(wanted.offset, wanted.length, entry.size) {
             Some(data) if blake3::hash(data) == entry.digest => {
+                if self.is_aside {
+                    return write_staged(&mut self.walker, entry, data).map(Some);
+                }
                 write_small(&mut self.walker, entry, &wanted.temporary, data, slot.seen).map(Some)
             }
             _ => Ok(None),

@@ -53,6 +53,22 @@ pub(super) fn write_small(
     placed.map_err(ReceiverError::at("write", &entry.path))
 }
 
+/// A file where nobody looks yet.
+///
+/// # Errors
+/// [`ReceiverError::Io`].
+pub(super) fn write_staged(walker: &mut Walker, entry: &Entry, content: &[u8]) -> Result<Placed, ReceiverError> {
+    let (dir, name) =
+        walker.ensure_parent(&entry.path).map_err(ReceiverError::at("make the directory of", &entry.path))?;
+    let written = finish(dir, name, || {
+        let mut file = dir.create_file(name, mode_of(entry.kind))?;
+        file.write_all(content)?;
+        set_file_mtime(&file, entry.mtime)?;
+        Ok(Placed::Yes(Stamp::of_file(&file)?))
+    });
+    written.map_err(ReceiverError::at("write", &entry.path))
+}
+
 /// The last steps of a file; leaves no temporary where it did not get its name.
 pub(super) fn finish(dir: &Dir, temporary: &[u8], steps: impl FnOnce() -> io::Result<Placed>) -> io::Result<Placed> {
     match steps() {
@@ -68,22 +84,26 @@ pub(super) fn rename_if_unchanged(dir: &Dir, temporary: &[u8], name: &[u8], seen
     if is_dir {
         dir.remove_empty_dir(name)?;
     }
-    let outcome = match seen {
-        Some(stamp) if !is_dir => match dir.stamp(name)? {
-            Some(now) if now == stamp => return exchange(dir, temporary, name, stamp),
-            Some(_) => return Ok(Placed::Conflict(ConflictReason::ChangedInGuest)),
-            None => return Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
-        },
-        _ => dir.rename(temporary, name, Replace::No),
-    };
-    match outcome {
+    if let Some(stamp) = seen.filter(|_| !is_dir) {
+        return match dir.stamp(name)? {
+            Some(now) if now == stamp => exchange(dir, temporary, name, stamp),
+            Some(_) => Ok(Placed::Conflict(ConflictReason::ChangedInGuest)),
+            None => Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
+        };
+    }
+    match rename_if_absent((dir, temporary), (dir, name))? {
+        Placed::Conflict(ConflictReason::CreatedInGuest) if is_dir => Ok(Placed::Conflict(ConflictReason::Obstructed)),
+        placed => Ok(placed),
+    }
+}
+
+/// Gives a finished file its name if there is nothing.
+pub(super) fn rename_if_absent((from, made): (&Dir, &[u8]), (dir, name): (&Dir, &[u8])) -> io::Result<Placed> {
+    match from.rename_to(made, dir, name, Replace::No) {
         Ok(()) => match dir.stamp(name)? {
             Some(stamp) => Ok(Placed::Yes(stamp)),
             None => Ok(Placed::Conflict(ConflictReason::DeletedInGuest)),
         },
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && is_dir => {
-            Ok(Placed::Conflict(ConflictReason::Obstructed))
-        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Placed::Conflict(ConflictReason::CreatedInGuest)),
         Err(error) if is_obstruction(&error) => Ok(Placed::Conflict(ConflictReason::Obstructed)),
         Err(error) => Err(error),

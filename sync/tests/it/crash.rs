@@ -104,10 +104,15 @@ async fn a_receiver_killed_while_it_writes_leaves_old_or_new() {
     let Some(sshd) = Sshd::start() else { return };
     let connection = sshd.connect().await;
     let repo = Repo::new();
-    for number in 0..300 {
-        repo.write(format!("many/{number}"), &vec![b'x'; 2000]);
+    for letter in [b'c', b'x'] {
+        for number in 0..300 {
+            repo.write(format!("many/{number}"), &vec![letter; 2000]);
+        }
+        // The second time they are no objects: they come as content, one after the other.
+        if letter == b'c' {
+            repo.commit("many");
+        }
     }
-    repo.commit("many");
     let guest = repo.place.path().join("guest");
     let overlay = observe(&repo.root, &ObserveOptions::default()).unwrap();
     let mut killed = 0;

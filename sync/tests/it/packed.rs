@@ -130,6 +130,7 @@ async fn objects_that_arrived_do_not_come_again_after_a_broken_run() {
     receiver::run(&broken, &tape[..first], Vec::new()).unwrap_err();
     let there = || std::fs::read_dir(broken.join(".git/objects/pack")).unwrap().count();
     assert_eq!(there(), 2, "a pack and its index");
+    assert!(broken.join("0").exists(), "what was made is kept");
     let prepared = prepare_into(&connection, &overlay, &broken).await.unwrap();
     assert_eq!(prepared.tree_digest, overlay.tree_digest());
     assert_eq!(there(), 2, "the same ones");
@@ -160,7 +161,7 @@ async fn a_receiver_killed_while_it_makes_files_leaves_each_whole_or_absent() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        while !guest.join("0").exists() {
+        while !guest.join(".git/banger/tree/0").exists() {
             assert!(receiver.try_wait().unwrap().is_none(), "it ended before it made a file");
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::session::Session;
 use super::sshd::Sshd;
 use super::sync::{make_small, unpack_linux};
 use crate::programs::target_directory;
@@ -74,7 +75,7 @@ pub fn measure(saves: usize) -> Report {
     git(&source, &["reset", "-q", "--hard"]);
     session.flush();
     for round in 0..4 {
-        let (checkout, in_step) = session.check_out(&source, branches[round % 2]);
+        let (checkout, in_step) = check_out(&mut session, &source, branches[round % 2]);
         report.samples.entry("checkout").or_default().push(checkout);
         report.samples.entry("checkout_in_step").or_default().push(in_step);
     }
@@ -83,10 +84,10 @@ pub fn measure(saves: usize) -> Report {
         session.flush();
         report.samples.entry("barrier").or_default().push(milliseconds(began));
     }
-    report.peak_memory_mib = peak_memory_mib(session.child.id());
-    let before = cpu_seconds(session.child.id());
+    report.peak_memory_mib = peak_memory_mib(session.pid());
+    let before = cpu_seconds(session.pid());
     std::thread::sleep(IDLE);
-    report.idle_share = (cpu_seconds(session.child.id()) - before) / IDLE.as_secs_f64();
+    report.idle_share = (cpu_seconds(session.pid()) - before) / IDLE.as_secs_f64();
     session.stop();
     std::fs::remove_dir_all(&target).expect("ours");
     if let Some(lsyncd) = Lsyncd::start(&sshd, &source, scratch.path()) {
@@ -95,51 +96,14 @@ pub fn measure(saves: usize) -> Report {
     report
 }
 
-/// `banger-sync-sender follow`.
-struct Session {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<std::process::ChildStdout>,
-}
-
-impl Session {
-    fn start(sshd: &Sshd, source: &Path, target: &Path) -> Self {
-        let program = |name: &str| target_directory().join("release").join(name);
-        let mut child = Command::new(program("banger-sync-sender"))
-            .arg("follow")
-            .args(sshd.for_sender().split(' '))
-            .arg(program("banger-sync-receiver"))
-            .args([source, target])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("banger-sync-sender runs");
-        let ask = child.stdin.take().expect("piped");
-        let answers = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, ask, answers }
-    }
-
-    fn flush(&mut self) {
-        self.ask.write_all(b"flush\n").expect("it lives");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("it lives");
-        assert!(line.trim().ends_with(" 0"), "no answer without conflicts: {line:?}");
-    }
-
-    /// How long the checkout took, and from its end until both sides were known to be equal.
-    fn check_out(&mut self, source: &Path, branch: &str) -> (f64, f64) {
-        let began = Instant::now();
-        git(source, &["checkout", "-q", branch]);
-        let checkout = milliseconds(began);
-        let ended = Instant::now();
-        self.flush();
-        (checkout, milliseconds(ended))
-    }
-
-    fn stop(mut self) {
-        drop(self.ask);
-        self.child.wait().expect("our child");
-    }
+/// How long the checkout took, and from its end until both sides were known to be equal.
+fn check_out(session: &mut Session, source: &Path, branch: &str) -> (f64, f64) {
+    let began = Instant::now();
+    git(source, &["checkout", "-q", branch]);
+    let checkout = milliseconds(began);
+    let ended = Instant::now();
+    session.flush();
+    (checkout, milliseconds(ended))
 }
 
 /// lsyncd with no delay, rsync over a shared connection: as fast as it gets.

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::session::Session;
 use super::sshd::Sshd;
 use crate::programs::target_directory;
 
@@ -35,8 +36,12 @@ const GOALS: &[(&str, &str, f64)] = &[
     ("banger_first", "tar_ssh", 1.15),
     ("banger_unchanged", "rsync", 0.35),
     ("banger_one_changed", "rsync", 0.1),
+    ("banger_one_changed_kept", "rsync", 0.1),
     ("banger_overlay", "git_status_ls_files", 1.0),
 ];
+
+/// How often one file is changed while the connection is kept.
+const CHANGES: usize = 10;
 
 /// Measures.
 ///
@@ -50,12 +55,14 @@ pub fn measure(rounds: usize) -> Report {
     let small = scratch.path().join("small");
     make_small(&small);
     measure_tree(&mut report, "5000 files", &Sides::new(&sshd, &small, scratch.path()), rounds);
+    measure_kept(&mut report, "5000 files", (&sshd, &small, scratch.path()));
     let linux = match std::env::var_os("BANGER_BENCH_SOURCE") {
         Some(repository) => Some(PathBuf::from(repository)),
         None => unpack_linux(&scratch.path().join("linux")),
     };
     if let Some(linux) = linux {
         measure_tree(&mut report, "linux", &Sides::new(&sshd, &linux, scratch.path()), rounds);
+        measure_kept(&mut report, "linux", (&sshd, &linux, scratch.path()));
     }
     report
 }
@@ -100,6 +107,8 @@ impl Sides {
             "rsync" | "rsync_again" => {
                 format!("rsync -a --delete --exclude=/.git -e '{ssh}' {source}/ {user}@127.0.0.1:{target}/")
             }
+            // What ours brings too.
+            "rsync_with_git" => format!("rsync -a --delete -e '{ssh}' {source}/ {user}@127.0.0.1:{target}/"),
             "git_status_ls_files" => {
                 format!("git -C {source} status --porcelain > /dev/null && git -C {source} ls-files -z > /dev/null")
             }
@@ -126,7 +135,7 @@ fn measure_tree(report: &mut Report, name: &str, sides: &Sides, rounds: usize) {
     // One that does not count: the file system's caches, git's index.
     timed(&sides.script("git_status_ls_files"));
     for _ in 0..rounds {
-        for what in ["tar_pipe", "tar_ssh", "git_clone"] {
+        for what in ["tar_pipe", "tar_ssh", "git_clone", "rsync_with_git"] {
             sides.clear();
             run(what);
         }
@@ -142,12 +151,55 @@ fn measure_tree(report: &mut Report, name: &str, sides: &Sides, rounds: usize) {
         let changed = change_one(&sides.source);
         run("banger_one_changed");
         restore(changed);
+        // git writes its index anew for that; the next time it has nothing to write.
+        timed(&sides.script("git_status_ls_files"));
         run("git_status_ls_files");
         run("banger_overlay");
     }
     sides.clear();
     samples.insert("peak_rss_kib", peaks);
     report.samples.entry(name.to_owned()).or_default().extend(samples);
+}
+
+/// One changed file where both keep their connection: a session of ours that follows edits, and rsync through a connection
+/// that OpenSSH shares.
+fn measure_kept(report: &mut Report, name: &str, (sshd, source, scratch): (&Sshd, &Path, &Path)) {
+    let target = scratch.join("kept");
+    let mut changed = |what, wait: &mut dyn FnMut()| {
+        wait();
+        for _ in 0..CHANGES {
+            let before = change_one(source);
+            let began = Instant::now();
+            wait();
+            let seconds = began.elapsed().as_secs_f64();
+            report.samples.entry(name.to_owned()).or_default().entry(what).or_default().push(seconds);
+            restore(before);
+            wait();
+        }
+    };
+    let mut session = Session::start(sshd, source, &target);
+    changed("banger_one_changed_kept", &mut || session.flush());
+    session.stop();
+    std::fs::remove_dir_all(&target).expect("ours");
+    let shared = format!(
+        "{} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={}/kept.socket",
+        sshd.ssh(),
+        scratch.display()
+    );
+    let user = sshd.user();
+    let rsync = format!(
+        "rsync -a --delete --exclude=/.git -e '{shared}' {}/ {user}@127.0.0.1:{}/",
+        source.display(),
+        target.display()
+    );
+    report.commands.entry("rsync_one_changed_kept").or_insert_with(|| rsync.clone());
+    // Apart: whoever keeps the connection keeps its standard streams as well.
+    timed(&format!("{shared} {user}@127.0.0.1 true < /dev/null > /dev/null 2>&1"));
+    changed("rsync_one_changed_kept", &mut || {
+        timed(&rsync);
+    });
+    timed(&format!("{shared} -O exit {user}@127.0.0.1 2> /dev/null"));
+    std::fs::remove_dir_all(&target).expect("ours");
 }
 
 fn timed(script: &str) -> (f64, String) {

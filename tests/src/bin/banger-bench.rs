@@ -11,7 +11,6 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let what = arguments.next().unwrap_or_default();
     let default = match what.as_str() {
-        "sync" => 3,
         "latency" => 200,
         _ => 5,
     };

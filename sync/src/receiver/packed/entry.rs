@@ -59,15 +59,17 @@ pub fn parse_head(bytes: &[u8]) -> Option<Head> {
     Some(Head { stored, size, length: bytes.len() - rest.len() })
 }
 
-/// The object that `delta` makes of `base`. `None` if it is no delta to it, or makes more than `limit` bytes.
-pub fn apply_delta(base: &[u8], delta: &[u8], limit: u64) -> Option<Vec<u8>> {
+/// Has `made` be the object that `delta` makes of `base`. `None`, and `made` is anything, if it is no delta to it or makes
+/// more than `limit` bytes.
+pub fn apply_delta(base: &[u8], delta: &[u8], limit: u64, made: &mut Vec<u8>) -> Option<()> {
     let mut delta = delta;
     if read_size(&mut delta)? != base.len() as u64 {
         return None;
     }
     let size = read_size(&mut delta).filter(|size| *size <= limit)?;
     let size = usize::try_from(size).ok()?;
-    let mut made = Vec::with_capacity(size);
+    made.clear();
+    made.reserve_exact(size);
     while let Some(operation) = read_byte(&mut delta) {
         let part = if operation & 0x80 == 0 {
             // Zero is kept for what nobody has invented yet.
@@ -88,7 +90,7 @@ pub fn apply_delta(base: &[u8], delta: &[u8], limit: u64) -> Option<Vec<u8>> {
         }
         made.extend_from_slice(part);
     }
-    (made.len() == size).then_some(made)
+    (made.len() == size).then_some(())
 }
 
 fn read_byte(from: &mut &[u8]) -> Option<u8> {
@@ -132,6 +134,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn apply_delta(base: &[u8], delta: &[u8], limit: u64) -> Option<Vec<u8>> {
+        // What was made before is in the way.
+        let mut made = vec![7; 3];
+        super::apply_delta(base, delta, limit, &mut made).map(|()| made)
+    }
 
     #[test]
     fn heads_are_those_of_the_format() {

@@ -19,17 +19,22 @@ const CHAIN: usize = 4095;
 /// Buffers up to this size are kept for the next object.
 const KEPT: usize = 1 << 20;
 
+/// How much is read at once where one object follows the other.
+const WINDOW: usize = 256 << 10;
+/// The same where one is somewhere.
+const GLANCE: usize = 16 << 10;
+
 /// The objects of a pack.
 pub struct Objects<'a> {
     pack: &'a File,
-    inflate: Decompressor,
+    decompressor: Decompressor,
     bases: Bases,
-    /// As read; longer than what was read last.
-    compressed: Vec<u8>,
-    /// Length of that.
-    filled: usize,
-    /// As inflated; longer than what was inflated last.
-    inflated: Vec<u8>,
+    /// What is made now, and what follows.
+    near: Part,
+    /// What that is made of, somewhere before.
+    far: Part,
+    whole: Buffer,
+    delta: Buffer,
     made: Vec<u8>,
 }
 
@@ -38,11 +43,12 @@ impl<'a> Objects<'a> {
     pub fn of(pack: &'a File, bases: usize) -> Self {
         Self {
             pack,
-            inflate: Decompressor::new(),
+            decompressor: Decompressor::new(),
             bases: Bases::new(bases),
-            compressed: Vec::new(),
-            filled: 0,
-            inflated: Vec::new(),
+            near: Part::of(WINDOW),
+            far: Part::of(GLANCE),
+            whole: Buffer::default(),
+            delta: Buffer::default(),
             made: Vec::new(),
         }
     }
@@ -51,14 +57,20 @@ impl<'a> Objects<'a> {
     /// wrong with it, as it can be asked for.
     pub fn blob(&mut self, offset: u64, length: u32, size: u64) -> Option<&[u8]> {
         self.shrink();
-        let head = self.load(offset, Some(length))?;
+        let (head, stream) = entry(self.near.read(self.pack, offset, length as usize)?)?;
         let Stored::Delta { base_distance } = head.stored else {
-            return if head.size == size { self.inflate(head) } else { None };
+            let wanted = (head.size == size).then_some(head)?;
+            return self.whole.inflate(&mut self.decompressor, wanted, stream);
         };
-        let delta = self.inflate(head)?.to_vec();
-        let base = self.base(earlier(offset, base_distance)?)?;
-        self.made = apply_delta(&base, &delta, size)?;
-        (self.made.len() as u64 == size).then_some(&self.made)
+        // Not while the base is looked for, which is `self`'s too.
+        let mut delta = std::mem::take(&mut self.delta);
+        let inflated = delta.inflate(&mut self.decompressor, head, stream);
+        let made = inflated.and_then(|delta| {
+            let base = self.base(earlier(offset, base_distance)?)?;
+            apply_delta(&base, delta, size, &mut self.made)
+        });
+        self.delta = delta;
+        made.filter(|()| self.made.len() as u64 == size).map(|()| &self.made[..])
     }
 
     /// The object whose entry starts at `offset`.
@@ -69,8 +81,8 @@ impl<'a> Objects<'a> {
             if let Some(base) = self.bases.get(at) {
                 break base;
             }
-            let head = self.load(at, None)?;
-            let data = self.inflate(head)?.to_vec();
+            let (head, stream) = self.far.entry_of_any_length(self.pack, at)?;
+            let data = self.whole.inflate(&mut self.decompressor, head, stream)?.to_vec();
             match head.stored {
                 Stored::Blob => break self.bases.keep(at, data),
                 Stored::Delta { base_distance } if deltas.len() < CHAIN => {
@@ -81,33 +93,73 @@ impl<'a> Objects<'a> {
             }
         };
         while let Some((at, delta)) = deltas.pop() {
-            let made = apply_delta(&base, &delta, BASE_SIZE)?;
+            let mut made = Vec::new();
+            apply_delta(&base, &delta, BASE_SIZE, &mut made)?;
             base = self.bases.keep(at, made);
         }
         Some(base)
     }
 
-    /// Reads an entry; of one whose length nobody told, as much as its object can take at worst.
-    fn load(&mut self, at: u64, length: Option<u32>) -> Option<Head> {
-        let head = |this: &Self| parse_head(&this.compressed[..this.filled]).filter(|head| head.size <= BASE_SIZE);
-        if let Some(length) = length {
-            self.read(at, length as usize)?;
-            return head(self);
+    fn shrink(&mut self) {
+        for buffer in [&mut self.near.bytes, &mut self.far.bytes, &mut self.whole.0, &mut self.delta.0, &mut self.made]
+        {
+            if buffer.len() > KEPT {
+                *buffer = Vec::new();
+            }
         }
-        self.read(at, HEAD_LIMIT)?;
-        let size = head(self)?.size;
-        // Nine bits a byte if all of them are rare, and what stands around them.
-        self.read(at, HEAD_LIMIT + usize::try_from(size + size / 8).ok()? + 64)?;
-        head(self)
+        self.near.filled = self.near.filled.min(self.near.bytes.len());
+        self.far.filled = self.far.filled.min(self.far.bytes.len());
+    }
+}
+
+/// What an entry's bytes are, and its compressed data; `None` if that is too much.
+fn entry(bytes: &[u8]) -> Option<(Head, &[u8])> {
+    let head = parse_head(bytes).filter(|head| head.size <= BASE_SIZE)?;
+    Some((head, bytes.get(head.length..)?))
+}
+
+/// A part of the pack.
+struct Part {
+    /// How much to read at least.
+    window: usize,
+    start: u64,
+    /// Of `bytes`, which may have held a larger part before.
+    filled: usize,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    fn of(window: usize) -> Self {
+        Self { window, start: 0, filled: 0, bytes: Vec::new() }
     }
 
-    /// Less at the end of the file.
-    fn read(&mut self, at: u64, length: usize) -> Option<()> {
+    /// `length` bytes; fewer at the end of the file.
+    fn read(&mut self, pack: &File, at: u64, length: usize) -> Option<&[u8]> {
         let length = length.min(usize::try_from(BASE_SIZE + BASE_SIZE / 4).ok()?);
-        grow(&mut self.compressed, length);
-        self.filled = 0;
+        let skipped = at.checked_sub(self.start).and_then(|skipped| usize::try_from(skipped).ok());
+        let is_here = |skipped: &usize| skipped.checked_add(length).is_some_and(|end| end <= self.filled);
+        let from = match skipped.filter(is_here) {
+            Some(here) => here,
+            None => {
+                self.fill(pack, at, length.max(self.window))?;
+                0
+            }
+        };
+        self.bytes.get(from..self.filled.min(from + length))
+    }
+
+    /// An entry whose length nobody told: as much as its object can take at worst.
+    fn entry_of_any_length(&mut self, pack: &File, at: u64) -> Option<(Head, &[u8])> {
+        let (Head { size, .. }, _) = entry(self.read(pack, at, HEAD_LIMIT)?)?;
+        // Nine bits a byte if all of them are rare, and what stands around them.
+        entry(self.read(pack, at, HEAD_LIMIT + usize::try_from(size + size / 8).ok()? + 64)?)
+    }
+
+    fn fill(&mut self, pack: &File, at: u64, length: usize) -> Option<()> {
+        grow(&mut self.bytes, length);
+        (self.start, self.filled) = (at, 0);
         while self.filled < length {
-            match self.pack.read_at(&mut self.compressed[self.filled..length], at.checked_add(self.filled as u64)?) {
+            match pack.read_at(&mut self.bytes[self.filled..length], at.checked_add(self.filled as u64)?) {
                 Ok(0) => break,
                 Ok(count) => self.filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -116,23 +168,19 @@ impl<'a> Objects<'a> {
         }
         Some(())
     }
+}
 
-    /// What was loaded.
-    fn inflate(&mut self, head: Head) -> Option<&[u8]> {
+/// For what was compressed; longer than what was inflated last.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn inflate(&mut self, with: &mut Decompressor, head: Head, stream: &[u8]) -> Option<&[u8]> {
         let size = usize::try_from(head.size).ok()?;
-        grow(&mut self.inflated, size);
-        let compressed = deflated(self.compressed.get(head.length..self.filled)?)?;
-        let data = self.inflated.get_mut(..size)?;
-        let count = self.inflate.deflate_decompress(compressed, data).ok()?;
+        grow(&mut self.0, size);
+        let data = self.0.get_mut(..size)?;
+        let count = with.deflate_decompress(deflated(stream)?, data).ok()?;
         (count == size).then_some(data)
-    }
-
-    fn shrink(&mut self) {
-        for buffer in [&mut self.compressed, &mut self.inflated, &mut self.made] {
-            if buffer.len() > KEPT {
-                *buffer = Vec::new();
-            }
-        }
     }
 }
 
