@@ -111,6 +111,24 @@ pub const ALL: &[Scenario] = &[
         repo.write("build/other", b"other\n");
         repo
     }),
+    ("many files tracked although ignored, and new ones beside them", || {
+        let repo = Repo::new();
+        for number in 0..300 {
+            repo.write(format!("whole/{number}"), b"tracked\n");
+            repo.write(format!("part/sub/{number}"), b"tracked\n");
+        }
+        repo.write(".gitignore", b"/whole\n/part/*\n!/part/sub\n");
+        repo.git(&["add", "-f", "."]);
+        repo.commit("many");
+        // No rule in an excluded directory brings anything back.
+        repo.write("whole/.gitignore", b"!*\n");
+        repo.write("whole/new", b"new\n");
+        repo.write("whole/more/new", b"new\n");
+        repo.write("part/new", b"new\n");
+        repo.write("part/sub/new", b"new\n");
+        repo.write("part/sub/more/new", b"new\n");
+        repo
+    }),
     ("assume unchanged and skip worktree", || {
         let repo = Repo::new();
         repo.git(&["update-index", "--assume-unchanged", "README.md"]);

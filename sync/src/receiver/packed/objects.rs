@@ -34,6 +34,9 @@ pub struct Objects<'a> {
     /// What that is made of, somewhere before.
     far: Part,
     whole: Buffer,
+    /// Where in the pack the object in `whole` is, and its size: git writes what is made of an object right behind it.
+    last: Option<(u64, usize)>,
+    base: Buffer,
     delta: Buffer,
     made: Vec<u8>,
 }
@@ -48,6 +51,8 @@ impl<'a> Objects<'a> {
             near: Part::of(WINDOW),
             far: Part::of(GLANCE),
             whole: Buffer::default(),
+            last: None,
+            base: Buffer::default(),
             delta: Buffer::default(),
             made: Vec::new(),
         }
@@ -60,14 +65,20 @@ impl<'a> Objects<'a> {
         let (head, stream) = entry(self.near.read(self.pack, offset, length as usize)?)?;
         let Stored::Delta { base_distance } = head.stored else {
             let wanted = (head.size == size).then_some(head)?;
-            return self.whole.inflate(&mut self.decompressor, wanted, stream);
+            self.last = None;
+            let data = self.whole.inflate(&mut self.decompressor, wanted, stream)?;
+            self.last = Some((offset, data.len()));
+            return Some(data);
         };
+        let base_at = earlier(offset, base_distance)?;
         // Not while the base is looked for, which is `self`'s too.
         let mut delta = std::mem::take(&mut self.delta);
         let inflated = delta.inflate(&mut self.decompressor, head, stream);
-        let made = inflated.and_then(|delta| {
-            let base = self.base(earlier(offset, base_distance)?)?;
-            apply_delta(&base, delta, size, &mut self.made)
+        let made = inflated.and_then(|delta| match self.last {
+            Some((at, size_of_base)) if at == base_at => {
+                apply_delta(self.whole.0.get(..size_of_base)?, delta, size, &mut self.made)
+            }
+            _ => apply_delta(&self.base(base_at)?, delta, size, &mut self.made),
         });
         self.delta = delta;
         made.filter(|()| self.made.len() as u64 == size).map(|()| &self.made[..])
@@ -82,7 +93,7 @@ impl<'a> Objects<'a> {
                 break base;
             }
             let (head, stream) = self.far.entry_of_any_length(self.pack, at)?;
-            let data = self.whole.inflate(&mut self.decompressor, head, stream)?.to_vec();
+            let data = self.base.inflate(&mut self.decompressor, head, stream)?.to_vec();
             match head.stored {
                 Stored::Blob => break self.bases.keep(at, data),
                 Stored::Delta { base_distance } if deltas.len() < CHAIN => {
@@ -101,12 +112,19 @@ impl<'a> Objects<'a> {
     }
 
     fn shrink(&mut self) {
-        for buffer in [&mut self.near.bytes, &mut self.far.bytes, &mut self.whole.0, &mut self.delta.0, &mut self.made]
-        {
+        for buffer in [
+            &mut self.near.bytes,
+            &mut self.far.bytes,
+            &mut self.whole.0,
+            &mut self.base.0,
+            &mut self.delta.0,
+            &mut self.made,
+        ] {
             if buffer.len() > KEPT {
                 *buffer = Vec::new();
             }
         }
+        self.last = self.last.filter(|(_, size)| *size <= self.whole.0.len());
         self.near.filled = self.near.filled.min(self.near.bytes.len());
         self.far.filled = self.far.filled.min(self.far.bytes.len());
     }
