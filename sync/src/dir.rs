@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{
@@ -277,6 +278,21 @@ impl AsFd for Dir {
 /// [`Dir::set_mtime`] of a file that is open.
 pub fn set_file_mtime(file: &File, mtime: Mtime) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &only_mtime(mtime))?)
+}
+
+/// Fills `buffer` with what the file has from `offset` on; says how much that is, which is less only at its end.
+pub fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let at = offset.checked_add(filled as u64).ok_or(Errno::INVAL)?;
+        match file.read_at(&mut buffer[filled..], at) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 fn only_mtime(mtime: Mtime) -> Timestamps {

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 
 use super::OverlayError;
 use super::memory::{Identity, Remembered};
-use crate::dir::{Dir, Stamp, is_absent};
+use crate::dir::{Dir, Stamp, is_absent, read_full_at};
 use crate::entry::{EntryKind, Mtime};
 use crate::path::TreePath;
 
@@ -141,8 +141,9 @@ type Hashed = (u64, blake3::Hash, Option<ObjectId>);
 fn read_file(mut file: &File, size: u64, wanted: BlobName, buffer: &mut [u8]) -> io::Result<Option<Hashed>> {
     // Most files fit into the buffer, and hashing all at once is faster.
     if size <= buffer.len() as u64 {
-        let bytes = read_up_to(file, &mut buffer[..usize::try_from(size).unwrap_or(0)])?;
-        return Ok((bytes.len() as u64 == size).then(|| hash_whole(bytes, wanted)));
+        let whole = &mut buffer[..usize::try_from(size).unwrap_or(0)];
+        let is_whole = read_full_at(file, whole, 0)? == whole.len();
+        return Ok(is_whole.then(|| hash_whole(whole, wanted)));
     }
     let mut digest = blake3::Hasher::new();
     let mut blob = (wanted == BlobName::Raw).then(|| blob_hasher(size));
@@ -163,20 +164,6 @@ fn read_file(mut file: &File, size: u64, wanted: BlobName, buffer: &mut [u8]) ->
     }
     let blob = blob.and_then(|hasher| hasher.try_finalize().ok());
     Ok((total == size).then(|| (total, digest.finalize(), blob)))
-}
-
-/// Less at the end of the file.
-fn read_up_to<'b>(mut file: &File, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(&buffer[..filled])
 }
 
 fn hash_whole(bytes: &[u8], wanted: BlobName) -> Hashed {

@@ -6,11 +6,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use gix_pack::data::entry::Header;
+
+use crate::dir::read_full_at;
 
 /// How much is read at once.
 const WINDOW: usize = 256 << 10;
@@ -121,15 +122,8 @@ impl Window {
             self.bytes = vec![0; wanted];
         }
         (self.pack, self.start) = (at.pack, at.start);
-        while self.filled < length {
-            match file.read_at(&mut self.bytes[self.filled..], at.start + self.filled as u64) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.filled = read_full_at(file, &mut self.bytes, at.start)?;
+        if self.filled < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 }
 

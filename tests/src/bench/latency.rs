@@ -120,11 +120,7 @@ impl Lsyncd {
             return None;
         }
         let target = scratch.join("lsyncd");
-        let shared = format!(
-            "{} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={}/control",
-            sshd.ssh(),
-            scratch.display()
-        );
+        let shared = sshd.shared_ssh(&scratch.join("control"));
         let config = format!(
             "settings {{ nodaemon = true, insist = true }}\n\
              sync {{ default.rsync, source = {:?}, target = \"{}@127.0.0.1:{}/\", delay = 0, exclude = {{ \"/.git\" }},\n\

@@ -61,6 +61,12 @@ impl Sshd {
         )
     }
 
+    /// The same through one connection that all who name this socket share.
+    pub fn shared_ssh(&self, socket: &Path) -> String {
+        let socket = socket.display();
+        format!("{} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={socket}", self.ssh())
+    }
+
     /// Who to be there.
     pub fn user(&self) -> String {
         let output = Command::new("id").arg("-un").output().expect("id runs");

@@ -181,11 +181,7 @@ fn measure_kept(report: &mut Report, name: &str, (sshd, source, scratch): (&Sshd
     changed("banger_one_changed_kept", &mut || session.flush());
     session.stop();
     std::fs::remove_dir_all(&target).expect("ours");
-    let shared = format!(
-        "{} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={}/kept.socket",
-        sshd.ssh(),
-        scratch.display()
-    );
+    let shared = sshd.shared_ssh(&scratch.join("kept.socket"));
     let user = sshd.user();
     let rsync = format!(
         "rsync -a --delete --exclude=/.git -e '{shared}' {}/ {user}@127.0.0.1:{}/",

@@ -2,12 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
 use libdeflater::Decompressor;
 
+use crate::dir::read_full_at;
 use crate::frames::PACKED_SIZE;
 
 use super::entry::{HEAD_LIMIT, Head, Stored, apply_delta, parse_head};
@@ -176,14 +175,7 @@ impl Part {
     fn fill(&mut self, pack: &File, at: u64, length: usize) -> Option<()> {
         grow(&mut self.bytes, length);
         (self.start, self.filled) = (at, 0);
-        while self.filled < length {
-            match pack.read_at(&mut self.bytes[self.filled..length], at.checked_add(self.filled as u64)?) {
-                Ok(0) => break,
-                Ok(count) => self.filled += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return None,
-            }
-        }
+        self.filled = read_full_at(pack, &mut self.bytes[..length], at).ok()?;
         Some(())
     }
 }
