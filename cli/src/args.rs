@@ -1,11 +1,14 @@
 //! What may be typed before the command, and the value types several commands share. Pure: meaning that needs the
 //! system (defaults, the daemon) comes later.
 
+mod deferred;
+
 use std::fmt;
 use std::str::FromStr;
 
 use clap::{Args, Command, CommandFactory as _, Parser, ValueEnum};
 
+pub use self::deferred::{Deferred, quickly};
 use crate::ui::ColorWhen;
 
 /// Most virtual CPUs a VM can be asked to have.

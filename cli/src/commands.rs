@@ -12,6 +12,7 @@ pub mod vm;
 
 use clap::Subcommand;
 
+use crate::args::Deferred;
 use crate::context::Context;
 use crate::error::CommandResult;
 
@@ -21,17 +22,17 @@ use crate::error::CommandResult;
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
     #[command(subcommand)]
-    Vm(vm::VmCommand),
-    Ps(vm::list::ListArgs),
+    Vm(Deferred<vm::VmCommand>),
+    Ps(Deferred<vm::list::ListArgs>),
     #[command(subcommand)]
-    Image(image::ImageCommand),
+    Image(Deferred<image::ImageCommand>),
     #[command(subcommand)]
-    Kernel(kernel::KernelCommand),
+    Kernel(Deferred<kernel::KernelCommand>),
     #[command(subcommand)]
-    System(system::SystemCommand),
-    Doctor(doctor::DoctorArgs),
-    Version(version::VersionArgs),
-    Completion(completion::CompletionArgs),
+    System(Deferred<system::SystemCommand>),
+    Doctor(Deferred<doctor::DoctorArgs>),
+    Version(Deferred<version::VersionArgs>),
+    Completion(Deferred<completion::CompletionArgs>),
 }
 
 /// Runs it.
@@ -40,13 +41,13 @@ pub enum Command {
 /// Of the command.
 pub async fn run(context: &Context, command: Command) -> CommandResult {
     match command {
-        Command::Vm(command) => vm::run(context, command).await,
-        Command::Ps(args) => vm::list::run(context, args).await,
-        Command::Image(command) => image::run(context, command).await,
-        Command::Kernel(command) => kernel::run(context, command).await,
-        Command::System(command) => system::run(context, command).await,
-        Command::Doctor(args) => doctor::run(context, args).await,
-        Command::Version(args) => version::run(context, args).await,
-        Command::Completion(args) => completion::run(context, &args),
+        Command::Vm(Deferred(command)) => vm::run(context, command).await,
+        Command::Ps(Deferred(args)) => vm::list::run(context, args).await,
+        Command::Image(Deferred(command)) => image::run(context, command).await,
+        Command::Kernel(Deferred(command)) => kernel::run(context, command).await,
+        Command::System(Deferred(command)) => system::run(context, command).await,
+        Command::Doctor(Deferred(args)) => doctor::run(context, args).await,
+        Command::Version(Deferred(args)) => version::run(context, args).await,
+        Command::Completion(Deferred(args)) => completion::run(context, &args),
     }
 }

@@ -9,7 +9,7 @@ use banger_proto::failure::Kind;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::args::{Cli, Globals};
+use crate::args::{Cli, Globals, quickly};
 use crate::commands;
 use crate::context::Context;
 use crate::error::{CliError, CommandResult};
@@ -110,8 +110,8 @@ fn parse(words: &[OsString], early: EarlyFlags) -> Result<Cli, clap::Error> {
         ColorWhen::Always => clap::ColorChoice::Always,
         ColorWhen::Never => clap::ColorChoice::Never,
     };
-    let matches = match Cli::command().color(color).try_get_matches_from(words) {
-        // Only help needs its paragraphs in order, and who does not ask for it need not wait for that.
+    let matches = match quickly(|| Cli::command().color(color).try_get_matches_from(words)) {
+        // Only help needs all commands, and its paragraphs in order: who does not ask for it need not wait for that.
         Err(_) => crate::args::command().color(color).try_get_matches_from(words)?,
         Ok(matches) => matches,
     };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# claim: a guest reaches neither another guest nor a service of the host but DNS, and cannot use an address that is not its own
+# claim: a guest reaches neither another guest nor a service of the host but DNS, cannot use an address that is not its own, and its disks name nothing on the host
 # as: root
 # needs: programs kernel image
 # limit: 480
@@ -16,6 +16,16 @@ port=$(vm_field alone-b .connection.agent_port)
 say "the host reaches both; what follows is not a dead network"
 nc -z -w 5 "$b" "$port"
 nc -z -w 5 "$a" "$port"
+
+say "the disks of a guest are not looked at: no label or UUID in them becomes a name here, no unit waits for them"
+udevadm settle
+disk=fc-rootfs-$(vm_field alone-a .id)
+for device in $(dmsetup info --columns --noheadings -o blkdevname "$disk") \
+  $(dmsetup deps -o devname "$disk" | grep -o '([^)]*)' | tr -d '()'); do
+  expect_equal "names of $device" "$(find /dev/disk -lname "*/$device" ! -path '*/by-diskseq/*')" ""
+  expect_equal "what udev read from $device" "$(udevadm info --query=property "/sys/class/block/$device" | grep '^ID_FS' || true)" ""
+done
+expect_equal "units for links" "$(systemctl list-units --all --no-legend --plain -t device | grep 'fc.x2d[0-9a-f]\{8\}\.' || true)" ""
 
 say "A cannot reach B, whatever B is allowed"
 ! guest_reaches alone-a "$b" "$port" || fail "A reaches B"

@@ -21,7 +21,8 @@ expect_equal state "$(vm_field stays .state)" running
 say "without --purge: the VM is stopped, its disks stay"
 uninstall --yes | tee "$scratch/said"
 expect_said "keep     /var/lib/banger"
-for path in /etc/banger/install.toml /usr/local/lib/banger /usr/local/bin/banger /etc/systemd/system/bangerd.service /run/banger; do
+for path in /etc/banger/install.toml /usr/local/lib/banger /usr/local/bin/banger /etc/systemd/system/bangerd.service /etc/udev/rules.d/50-banger.rules \
+  /run/banger; do
   [ ! -e "$path" ] || fail "$path is still there"
 done
 [ -e "/var/lib/banger/vms/$id" ] || fail "the VM's directory is gone"
@@ -38,7 +39,7 @@ echo mine >/etc/banger/notes
 uninstall --purge --yes | tee "$scratch/said"
 expect_said "keep     /etc/banger/notes  (it was not put there by banger)"
 expect_equal "left" "$(ls -d /usr/local/lib/banger /usr/local/bin/banger /var/lib/banger* /var/cache/banger /run/banger* \
-  /etc/systemd/system/banger* 2>/dev/null)" ""
+  /etc/systemd/system/banger* /etc/udev/rules.d/*banger* 2>/dev/null)" ""
 expect_equal "in /etc/banger" "$(ls /etc/banger)" notes
 rm -r /etc/banger
 expect_equal "loaded units" "$(systemctl list-units --all --no-legend --plain 'banger*')" ""

@@ -10,7 +10,7 @@ use crate::commands::vm::run::RunArgs;
 fn run(words: &[&str]) -> RunArgs {
     let words = [&["banger", "vm", "run"], words].concat();
     match Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command {
-        Command::Vm(VmCommand::Run(args)) => args,
+        Command::Vm(Deferred(VmCommand::Run(Deferred(args)))) => args,
         other => panic!("{other:?}"),
     }
 }
@@ -18,6 +18,30 @@ fn run(words: &[&str]) -> RunArgs {
 #[test]
 fn the_definitions_are_consistent() {
     Cli::command().debug_assert();
+}
+
+#[test]
+fn a_command_alone_is_understood_as_beside_all_others() {
+    for words in [
+        &["vm", "run", "--rm", "--json", "./repo", "--", "make", "--json"][..],
+        &["--quiet", "ps"],
+        &["vm", "ps"],
+        &["vm", "workspace", "export", "box", "--branch", "theirs"],
+        &["image", "list", "--color", "never"],
+        &["system", "status", "--rootless"],
+        &["version"],
+    ] {
+        let words = [&["banger"], words].concat();
+        let parse = || Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        assert_eq!(format!("{:?}", quickly(parse)), format!("{:?}", parse()));
+    }
+    for words in
+        [&["vm", "run", "--nope"][..], &["vm", "nope"], &["vm", "run", "--help"], &["--version"], &["help", "vm"], &[]]
+    {
+        let words = [&["banger"], words].concat();
+        let parse = || Cli::try_parse_from(&words).map(drop).expect_err("no command").kind();
+        assert_eq!(quickly(parse), parse(), "{words:?}");
+    }
 }
 
 #[test]

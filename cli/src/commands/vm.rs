@@ -21,6 +21,7 @@ pub mod workspace;
 
 use clap::Subcommand;
 
+use crate::args::Deferred;
 use crate::context::Context;
 use crate::error::CommandResult;
 
@@ -44,24 +45,24 @@ use crate::error::CommandResult;
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment, arg_required_else_help = true)]
 pub enum VmCommand {
-    Run(run::RunArgs),
-    Create(create::CreateArgs),
-    Start(start::StartArgs),
-    Stop(stop::StopArgs),
-    Restart(restart::RestartArgs),
-    Kill(kill::KillArgs),
-    Delete(delete::DeleteArgs),
-    Prune(prune::PruneArgs),
+    Run(Deferred<run::RunArgs>),
+    Create(Deferred<create::CreateArgs>),
+    Start(Deferred<start::StartArgs>),
+    Stop(Deferred<stop::StopArgs>),
+    Restart(Deferred<restart::RestartArgs>),
+    Kill(Deferred<kill::KillArgs>),
+    Delete(Deferred<delete::DeleteArgs>),
+    Prune(Deferred<prune::PruneArgs>),
     #[command(visible_alias = "ps")]
-    List(list::ListArgs),
-    Show(show::ShowArgs),
-    Set(set::SetArgs),
-    Ssh(ssh::SshArgs),
-    Exec(exec::ExecArgs),
-    Logs(logs::LogsArgs),
-    Ports(ports::PortsArgs),
+    List(Deferred<list::ListArgs>),
+    Show(Deferred<show::ShowArgs>),
+    Set(Deferred<set::SetArgs>),
+    Ssh(Deferred<ssh::SshArgs>),
+    Exec(Deferred<exec::ExecArgs>),
+    Logs(Deferred<logs::LogsArgs>),
+    Ports(Deferred<ports::PortsArgs>),
     #[command(subcommand)]
-    Workspace(workspace::WorkspaceCommand),
+    Workspace(Deferred<workspace::WorkspaceCommand>),
 }
 
 /// Runs it.
@@ -70,21 +71,21 @@ pub enum VmCommand {
 /// Of the command.
 pub async fn run(context: &Context, command: VmCommand) -> CommandResult {
     match command {
-        VmCommand::Run(args) => run::run(context, args).await,
-        VmCommand::Create(args) => create::run(context, args).await,
-        VmCommand::Start(args) => start::run(context, args).await,
-        VmCommand::Stop(args) => stop::run(context, args).await,
-        VmCommand::Restart(args) => restart::run(context, args).await,
-        VmCommand::Kill(args) => kill::run(context, args).await,
-        VmCommand::Delete(args) => delete::run(context, args).await,
-        VmCommand::Prune(args) => prune::run(context, args).await,
-        VmCommand::List(args) => list::run(context, args).await,
-        VmCommand::Show(args) => show::run(context, args).await,
-        VmCommand::Set(args) => set::run(context, args).await,
-        VmCommand::Ssh(args) => ssh::run(context, args).await,
-        VmCommand::Exec(args) => exec::run(context, args).await,
-        VmCommand::Logs(args) => logs::run(context, args).await,
-        VmCommand::Ports(args) => ports::run(context, args).await,
-        VmCommand::Workspace(command) => workspace::run(context, command).await,
+        VmCommand::Run(Deferred(args)) => run::run(context, args).await,
+        VmCommand::Create(Deferred(args)) => create::run(context, args).await,
+        VmCommand::Start(Deferred(args)) => start::run(context, args).await,
+        VmCommand::Stop(Deferred(args)) => stop::run(context, args).await,
+        VmCommand::Restart(Deferred(args)) => restart::run(context, args).await,
+        VmCommand::Kill(Deferred(args)) => kill::run(context, args).await,
+        VmCommand::Delete(Deferred(args)) => delete::run(context, args).await,
+        VmCommand::Prune(Deferred(args)) => prune::run(context, args).await,
+        VmCommand::List(Deferred(args)) => list::run(context, args).await,
+        VmCommand::Show(Deferred(args)) => show::run(context, args).await,
+        VmCommand::Set(Deferred(args)) => set::run(context, args).await,
+        VmCommand::Ssh(Deferred(args)) => ssh::run(context, args).await,
+        VmCommand::Exec(Deferred(args)) => exec::run(context, args).await,
+        VmCommand::Logs(Deferred(args)) => logs::run(context, args).await,
+        VmCommand::Ports(Deferred(args)) => ports::run(context, args).await,
+        VmCommand::Workspace(Deferred(command)) => workspace::run(context, command).await,
     }
 }

@@ -33,6 +33,14 @@ const UNITS: [(&str, &str); 5] = [
     (BUILD_UNIT, include_str!("../../../systemd/banger-build@.service")),
 ];
 
+/// Where an administrator's udev rules lie. udev notices new ones by itself.
+const RULES_DIRECTORY: &str = "/etc/udev/rules.d";
+/// udev keeps away from what guests write, and systemd from what comes and goes with them.
+const RULES: [(&str, &str); 2] = [
+    ("50-banger.rules", include_str!("../../../systemd/50-banger.rules")),
+    ("99-z-banger.rules", include_str!("../../../systemd/99-z-banger.rules")),
+];
+
 /// Whose something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
@@ -90,7 +98,8 @@ pub fn files(install: &Install, group: &str, programs: Vec<Program>) -> Vec<Want
         programs.into_iter().map(|program| Wanted { path: program.target, content: program.content, mode: 0o755 });
     let text = |path: PathBuf, content: String| Wanted { path, content: content.into_bytes(), mode: 0o644 };
     let units = UNITS.map(|(name, template)| text(unit_path(name), render_unit(template, &install.owner.name, group)));
-    programs.chain(units).chain([text(PathBuf::from(INSTALL_FILE), install.render())]).collect()
+    let rules = RULES.map(|(name, rules)| text(Path::new(RULES_DIRECTORY).join(name), rules.to_owned()));
+    programs.chain(units).chain(rules).chain([text(PathBuf::from(INSTALL_FILE), install.render())]).collect()
 }
 
 /// Where a unit lies.

@@ -17,6 +17,7 @@ mod examine;
 mod files;
 mod fullness;
 mod handles;
+mod just_made;
 mod launch;
 mod machine;
 mod metrics;
@@ -68,6 +69,7 @@ pub struct FirecrackerPlatform {
     changing: tokio::sync::RwLock<()>,
     told: Mutex<fullness::Told>,
     handles: handles::Handles,
+    just_made: just_made::JustMade,
 }
 
 impl FirecrackerPlatform {
@@ -90,6 +92,7 @@ impl FirecrackerPlatform {
             changing: tokio::sync::RwLock::default(),
             told: Mutex::default(),
             handles: handles::Handles::default(),
+            just_made: just_made::JustMade::default(),
         })
     }
 
@@ -133,6 +136,7 @@ impl FirecrackerPlatform {
         match disk.map(drop).and(provisioned) {
             Ok(()) => {
                 made.keep();
+                self.just_made.note(&plan.id);
                 Ok(())
             }
             // What an earlier call made may hold somebody's work.
@@ -155,6 +159,7 @@ impl FirecrackerPlatform {
     }
 
     async fn remove(&self, id: &VmId) -> Vec<PlatformError> {
+        self.just_made.take(id);
         let mut errors = self.take_away("teardown", id).await;
         for directory in [self.paths.vm(id), self.paths.vm_runtime(id)] {
             errors.extend(blocking(move || remove_directory(&directory)).await.err());

@@ -148,14 +148,17 @@ impl Machine {
         made.map_err(|source| ProvisionError::Platform { name: self.record.name.clone(), source })?;
 
         self.record.state = self.record.state.after(LifeEvent::Provisioned);
-        let change = match after {
+        match after {
             AfterProvision::Finished => {
                 self.being_created = false;
-                IntentChange::Finish
+                Ok(self.save(IntentChange::Finish).await?)
             }
-            AfterProvision::Launch => IntentChange::Keep,
-        };
-        Ok(self.save(change).await?)
+            // The intent to create it stands: whoever finds it removes the VM, with disks or without.
+            AfterProvision::Launch => {
+                self.publish();
+                Ok(())
+            }
+        }
     }
 
     pub(super) async fn launch(

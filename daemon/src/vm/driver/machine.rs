@@ -223,7 +223,7 @@ impl Machine {
         self.publish();
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.publish.send_replace(Snapshot {
             record: Arc::new(self.record.clone()),
             guest: self.guest.clone(),

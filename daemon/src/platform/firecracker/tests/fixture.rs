@@ -110,6 +110,7 @@ fn platform_at(root: &Path) -> FirecrackerPlatform {
         changing: tokio::sync::RwLock::default(),
         told: std::sync::Mutex::default(),
         handles: Default::default(),
+        just_made: Default::default(),
     }
 }
 

@@ -30,6 +30,23 @@ async fn a_guest_is_started_with_everything_it_needs_and_its_key_does_not_stay_o
 }
 
 #[tokio::test]
+async fn what_was_made_a_moment_ago_is_not_looked_for_but_everything_else_is() {
+    if skipped() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let plan = fixture.plan(1);
+    fixture.started(&plan).await;
+    assert_eq!(fixture.helper.asked(), ["AttachLink", "CreateRootDisk", "LaunchVm"]);
+    fixture.platform.kill(&plan, None).await.unwrap();
+    fixture.helper.asked();
+    // A reboot of the host in between.
+    fixture.helper.state().vms.get_mut(plan.id.as_str()).unwrap().address = 0;
+    fixture.launch(&plan).await.unwrap();
+    assert_eq!(fixture.helper.asked(), ["Inventory", "AttachLink", "LaunchVm"]);
+}
+
+#[tokio::test]
 async fn a_vm_runs_once() {
     if skipped() {
         return;
