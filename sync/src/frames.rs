@@ -21,6 +21,8 @@ pub const PACKED_FILES: usize = 8192;
 pub const PACKED_SIZE: u64 = 16 << 20;
 /// Most entries a manifest may have.
 pub const ENTRY_LIMIT: u64 = 8 << 20;
+/// How much is read ahead. Much less than a frame with content, most of which then goes past the buffer to where it stays.
+const READ_AHEAD: usize = 16 << 10;
 /// What a receiver says first, before any frame: a shell that prints something is noticed at once.
 pub const PREAMBLE: &[u8] = b"\0banger-sync\n";
 /// Version of the protocol.
@@ -61,7 +63,7 @@ pub struct FrameReader<R> {
 impl<R: Read> FrameReader<R> {
     /// From a blocking stream.
     pub fn new(input: R) -> Self {
-        Self { input: io::BufReader::with_capacity(CHUNK, input) }
+        Self { input: io::BufReader::with_capacity(READ_AHEAD, input) }
     }
 
     /// The next message; `None` at the end of the stream.
