@@ -136,7 +136,10 @@ impl FirecrackerPlatform {
         match disk.map(drop).and(provisioned) {
             Ok(()) => {
                 made.keep();
-                self.just_made.note(&plan.id);
+                // What an earlier call made may have changed since.
+                if is_new {
+                    self.just_made.note(&plan.id);
+                }
                 Ok(())
             }
             // What an earlier call made may hold somebody's work.

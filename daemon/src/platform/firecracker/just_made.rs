@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use banger_proto::names::VmId;
 
-const MOMENT: Duration = Duration::from_secs(5);
+use crate::vm::watch::INTERVAL as MOMENT;
 
 /// See the module.
 #[derive(Debug, Default)]

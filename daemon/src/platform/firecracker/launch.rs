@@ -67,11 +67,11 @@ impl FirecrackerPlatform {
     /// No VMM of its own runs, and its link is as a start needs it.
     async fn make_ready(&self, plan: &VmPlan, operation_id: &str, address: Ipv4Addr) -> Result<(), PlatformError> {
         if self.just_made.take(&plan.id) {
-            return match plan.nat {
-                // A new link has no way to the outside.
-                true => self.root.perform(operation_id, network::set_nat(&plan.id, true)).await,
-                false => Ok(()),
-            };
+            // A new link has no way to the outside.
+            if plan.nat {
+                self.root.perform(operation_id, network::set_nat(&plan.id, true)).await?;
+            }
+            return Ok(());
         }
         let holdings = self.root.inventory(operation_id).await?;
         if let Some(process) = self.listed(&holdings, &plan.id) {

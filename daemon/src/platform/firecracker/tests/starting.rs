@@ -44,6 +44,11 @@ async fn what_was_made_a_moment_ago_is_not_looked_for_but_everything_else_is() {
     fixture.helper.state().vms.get_mut(plan.id.as_str()).unwrap().address = 0;
     fixture.launch(&plan).await.unwrap();
     assert_eq!(fixture.helper.asked(), ["Inventory", "AttachLink", "LaunchVm"]);
+    fixture.platform.kill(&plan, None).await.unwrap();
+    fixture.helper.asked();
+    // What is there already was not made now.
+    fixture.started(&plan).await;
+    assert_eq!(fixture.helper.asked(), ["AttachLink", "CreateRootDisk", "Inventory", "LaunchVm"]);
 }
 
 #[tokio::test]
