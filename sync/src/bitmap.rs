@@ -10,7 +10,6 @@ pub fn render(bits: impl ExactSizeIterator<Item = bool>) -> Vec<u8> {
 }
 
 /// The bits of `count` entries; `None` if there are not as many.
-#[cfg(any(feature = "host", test))]
 pub fn parse(bitmap: &[u8], count: usize) -> Option<impl Iterator<Item = bool>> {
     let is_set = |position: usize| bitmap[position / 8] & (1 << (position % 8)) != 0;
     (bitmap.len() == count.div_ceil(8)).then(|| (0..count).map(is_set))

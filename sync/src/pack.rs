@@ -106,14 +106,14 @@ impl Classified for PackError {
     }
 }
 
-/// Writes the pack to `out`; `None`, and nothing written, if there is nothing to write.
+/// Hands the pack to `out`, block by block; `None`, and nothing written, if there is nothing to write.
 ///
 /// # Errors
 /// [`PackError`].
 pub fn write_pack(
     repository: &gix::Repository,
     plan: &PackPlan,
-    out: impl Write + Send,
+    out: impl FnMut(Vec<u8>) -> io::Result<()> + Send,
 ) -> Result<Option<WrittenPack>, PackError> {
     let mut repository = repository.clone();
     // The guest gets objects as they are, not what `git replace` shows in their place.
@@ -139,15 +139,18 @@ pub fn write_pack(
 }
 
 /// The second half of writing a pack, on a thread of its own: the checksum takes as long as all the rest.
-fn hash_and_pass_on(blocks: mpsc::Receiver<Vec<u8>>, mut out: impl Write) -> io::Result<ObjectId> {
+fn hash_and_pass_on(
+    blocks: mpsc::Receiver<Vec<u8>>,
+    mut out: impl FnMut(Vec<u8>) -> io::Result<()>,
+) -> io::Result<ObjectId> {
     // Against accidents, so without the search for forged content that object names need and that takes twice as long.
     let mut hasher = Sha1::new();
     for block in blocks {
         hasher.update(&block);
-        out.write_all(&block)?;
+        out(block)?;
     }
     let checksum = ObjectId::from_bytes_or_panic(&hasher.finalize());
-    out.write_all(checksum.as_slice()).and_then(|()| out.flush())?;
+    out(checksum.as_slice().to_vec())?;
     Ok(checksum)
 }
 
@@ -290,7 +293,11 @@ impl PackWriter {
         crc.update(head);
         crc.update(data);
         let length = (head.len() + data.len()) as u64;
-        self.entries.push(Indexed { id, crc32: crc.finalize(), offset, length });
+        let base = match header {
+            Header::OfsDelta { base_distance } => offset.checked_sub(base_distance),
+            _ => None,
+        };
+        self.entries.push(Indexed { id, crc32: crc.finalize(), offset, length, base });
         self.write(head)?;
         self.write(data)
     }

@@ -7,7 +7,7 @@ use std::thread;
 /// More threads than this only wait for the file system together.
 const THREADS: usize = 8;
 /// Fewer items are not worth a thread.
-const LEAST: usize = 16;
+const LEAST: u64 = 16;
 /// Many chunks for each core, as large files are not spread evenly and the last chunk leaves all other cores idle.
 const CHUNKS_FOR_EACH: usize = 32;
 
@@ -25,9 +25,36 @@ pub fn map<T: Sync, State, Outcome: Send, Error: Send>(
     work: impl Fn(&mut State, &T) -> Result<Outcome, Error> + Sync,
 ) -> Result<Vec<Outcome>, Error> {
     let parts = map_parts(items, start, |state, _, item| work(state, item))?;
-    let mut outcomes = Vec::with_capacity(items.len());
-    parts.into_iter().for_each(|part| outcomes.extend(part));
-    Ok(outcomes)
+    Ok(together(items.len(), parts))
+}
+
+/// How one item differs from a usual one.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight {
+    /// How many times as long it takes.
+    pub times: u64,
+    /// It needs what was there for the one before, so it is for the same thread.
+    pub is_next: bool,
+}
+
+/// [`map`] of items of which some take much longer than others.
+///
+/// # Errors
+/// The first error in the order of the items.
+pub fn map_weighted<T: Sync, State, Outcome: Send, Error: Send>(
+    items: &[T],
+    weight: impl Fn(&T) -> Weight,
+    start: impl Fn() -> Result<State, Error> + Sync,
+    work: impl Fn(&mut State, &T) -> Result<Outcome, Error> + Sync,
+) -> Result<Vec<Outcome>, Error> {
+    let parts = run(items, &cut(items, weight), start, |state, _, item| work(state, item))?;
+    Ok(together(items.len(), parts))
+}
+
+fn together<T>(count: usize, parts: Vec<Vec<T>>) -> Vec<T> {
+    let mut all = Vec::with_capacity(count);
+    parts.into_iter().for_each(|part| all.extend(part));
+    all
 }
 
 /// [`map`] with the position of each item, that leaves the results as they are made, in several parts: with very many it
@@ -40,35 +67,63 @@ pub fn map_parts<T: Sync, State, Outcome: Send, Error: Send>(
     start: impl Fn() -> Result<State, Error> + Sync,
     work: impl Fn(&mut State, usize, &T) -> Result<Outcome, Error> + Sync,
 ) -> Result<Vec<Vec<Outcome>>, Error> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS);
-    let chunk = items.len().div_ceil(cores * CHUNKS_FOR_EACH).max(LEAST);
-    let chunks: Vec<&[T]> = items.chunks(chunk).collect();
+    run(items, &cut(items, |_| Weight { times: 1, is_next: false }), start, work)
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(THREADS)
+}
+
+/// Where each chunk ends: all are about as heavy, as far as what belongs together allows.
+fn cut<T>(items: &[T], weight: impl Fn(&T) -> Weight) -> Vec<usize> {
+    let all = items.iter().map(|item| weight(item).times).fold(0, u64::saturating_add);
+    let full = all.div_ceil((cores() * CHUNKS_FOR_EACH) as u64).max(LEAST);
+    let (mut ends, mut held) = (Vec::new(), 0_u64);
+    for (at, item) in items.iter().enumerate() {
+        let Weight { times, is_next } = weight(item);
+        if held >= full && !is_next {
+            ends.push(at);
+            held = 0;
+        }
+        held = held.saturating_add(times);
+    }
+    ends.extend((!items.is_empty()).then_some(items.len()));
+    ends
+}
+
+fn run<T: Sync, State, Outcome: Send, Error: Send>(
+    items: &[T],
+    ends: &[usize],
+    start: impl Fn() -> Result<State, Error> + Sync,
+    work: impl Fn(&mut State, usize, &T) -> Result<Outcome, Error> + Sync,
+) -> Result<Vec<Vec<Outcome>>, Error> {
     let next = AtomicUsize::new(0);
     let run = || -> Result<Vec<Numbered<Vec<Outcome>>>, Numbered<Error>> {
         let mut state = start().map_err(|error| (0, error))?;
         let mut done = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = chunks.get(number) else { return Ok(done) };
-            let mut outcomes = Vec::with_capacity(part.len());
-            for (at, item) in part.iter().enumerate() {
-                outcomes.push(work(&mut state, number * chunk + at, item).map_err(|error| (number, error))?);
+            let Some(&end) = ends.get(number) else { return Ok(done) };
+            let begin = number.checked_sub(1).map_or(0, |before| ends[before]);
+            let mut outcomes = Vec::with_capacity(end - begin);
+            for (at, item) in items.iter().enumerate().take(end).skip(begin) {
+                outcomes.push(work(&mut state, at, item).map_err(|error| (number, error))?);
             }
             done.push((number, outcomes));
         }
     };
-    let threads = if chunks.len() <= 1 {
+    let threads = if ends.len() <= 1 {
         vec![run()]
     } else {
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..cores.min(chunks.len())).map(|_| scope.spawn(run)).collect();
+            let workers: Vec<_> = (0..cores().min(ends.len())).map(|_| scope.spawn(run)).collect();
             workers
                 .into_iter()
                 .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         })
     };
-    let mut parts = Vec::with_capacity(chunks.len());
+    let mut parts = Vec::with_capacity(ends.len());
     let mut first_error: Option<Numbered<Error>> = None;
     for outcome in threads {
         match outcome {
@@ -102,5 +157,24 @@ mod tests {
         let failed = map(&items, || Ok(()), |(), item| if item % 1000 == 999 { Err(*item) } else { Ok(()) });
         assert_eq!(failed.unwrap_err(), 999);
         assert_eq!(map(&items, || Err::<(), _>("no start"), |(), _| Ok(())).unwrap_err(), "no start");
+    }
+
+    #[test]
+    fn what_is_heavy_is_alone_and_what_belongs_together_is_together() {
+        let alone = |times: &u64| Weight { times: *times, is_next: false };
+        assert!(cut(&[], alone).is_empty());
+        assert_eq!(cut(&[7], alone), [1]);
+        let items: Vec<u64> = (0..5000).map(|number| if number % 1000 == 500 { 1 << 30 } else { 1 }).collect();
+        let ends = cut(&items, alone);
+        let heavy = |ends: &[usize]| {
+            let begins = std::iter::once(0).chain(ends.iter().copied());
+            begins.zip(ends).map(|(begin, end)| items[begin..*end].iter().filter(|item| **item > 1).count()).max()
+        };
+        assert_eq!((ends.last(), heavy(&ends)), (Some(&5000), Some(1)));
+        assert!(ends.len() <= 6, "{ends:?}");
+        let weighted = map_weighted(&items, alone, || Ok::<_, ()>(()), |(), item| Ok(*item)).unwrap();
+        assert_eq!(weighted, items);
+        assert_eq!(cut(&items, |times| Weight { is_next: true, ..alone(times) }), [5000]);
+        assert_eq!(cut(&[u64::MAX, u64::MAX, 1], alone), [1, 2, 3]);
     }
 }

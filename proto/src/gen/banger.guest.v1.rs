@@ -509,6 +509,10 @@ pub struct PackedFiles {
     /// What the pack brought, to be remembered at once: if the rest never comes, it need not come again.
     #[prost(message, optional, tag = "5")]
     pub brought: ::core::option::Option<Finish>,
+    /// One bit a file: its object is made of the one before it in this list, or of what that is made of. Empty: nothing is said.
+    /// Only saves work.
+    #[prost(bytes = "vec", tag = "6")]
+    pub is_next: ::prost::alloc::vec::Vec<u8>,
 }
 /// Gone since the manifest was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -21,6 +21,8 @@ pub struct Indexed {
     pub offset: u64,
     /// Length of its entry in bytes.
     pub length: u64,
+    /// Where the entry is that it is a delta to.
+    pub base: Option<u64>,
 }
 
 /// The whole file. Sorts `entries` by name.

@@ -1,6 +1,7 @@
 //! The channel to one receiver: frames out, replies in, and its last words if it dies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 
 use banger_proto::frame::{FrameBuffer, frame};
 use banger_proto::guest::v1::sync_reply::Body as Reply;
@@ -28,6 +29,8 @@ pub struct Link {
 }
 
 struct Incoming {
+    /// Came while the next request was sent.
+    early: VecDeque<Reply>,
     reader: SessionReader,
     buffer: FrameBuffer,
     words: Vec<u8>,
@@ -37,7 +40,8 @@ impl Link {
     pub async fn open(connection: &Connection, command: &str) -> Result<Self, PrepareError> {
         let (writer, reader) =
             connection.exec(command, None).await.map_err(|source| PrepareError::Session { source })?;
-        let mut incoming = Incoming { reader, buffer: FrameBuffer::default(), words: Vec::new() };
+        let mut incoming =
+            Incoming { early: VecDeque::new(), reader, buffer: FrameBuffer::default(), words: Vec::new() };
         incoming.preamble().await?;
         Ok(Self { tells_blocks: false, makes_packed_files: false, writer, incoming })
     }
@@ -93,6 +97,28 @@ impl Link {
         }
     }
 
+    /// Sends what the receiver works on after what it works on now: the reply to that may come meanwhile.
+    pub async fn send_ahead(&mut self, request: Request) -> Result<(), PrepareError> {
+        let mut write = pin!(self.writer.write(frame(&SyncRequest { body: Some(request) })));
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut write => return match sent {
+                    Ok(()) => Ok(()),
+                    Err(SessionError::Closed | SessionError::Send { .. }) => {
+                        // It says why, if not among what it said before.
+                        loop {
+                            let reply = self.incoming.next_reply().await?;
+                            self.incoming.early.push_back(reply);
+                        }
+                    }
+                    Err(source) => Err(PrepareError::Session { source }),
+                },
+                reply = self.incoming.next_reply() => self.incoming.early.push_back(reply?),
+            }
+        }
+    }
+
     /// What the receiver has of the largest of these files, by position.
     pub async fn known_blocks(&mut self, files: &[(u32, Entry)]) -> Result<HashMap<u32, Known>, PrepareError> {
         let mut large: Vec<_> = files.iter().filter(|(_, entry)| entry.size > LEAST && is_file(entry.kind)).collect();
@@ -143,6 +169,13 @@ impl Incoming {
 
     /// The next reply; a reported failure is an error. Cancelling this future loses nothing.
     async fn reply(&mut self) -> Result<Reply, PrepareError> {
+        match self.early.pop_front() {
+            Some(reply) => Ok(reply),
+            None => self.next_reply().await,
+        }
+    }
+
+    async fn next_reply(&mut self) -> Result<Reply, PrepareError> {
         loop {
             let whole: Option<SyncReply> =
                 self.buffer.next(FRAME_LIMIT).map_err(|source| PrepareError::Invalid { source })?;

@@ -1,11 +1,12 @@
 //! Decides which git files the receiver lacks and sends them: objects first, `HEAD` last.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{
     Chunk, Finish, GitFileDigest, GitFileEnd, GitFileStart, GitRole, Module as WireModule, Modules, Welcome,
 };
+use bytes::Bytes;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use tokio::sync::mpsc;
@@ -313,10 +314,9 @@ fn send_pack(
     to: &To<'_>,
 ) -> Result<Option<(String, WrittenPack)>, PrepareError> {
     let name = pack_name()?;
-    let mut frames = PackFrames { to, name: &name, hasher: blake3::Hasher::new(), chunk: Vec::new(), started: false };
-    let written = write_pack(repository, plan, &mut frames);
+    let mut frames = PackFrames { to, name: &name, hasher: blake3::Hasher::new(), started: false };
+    let written = write_pack(repository, plan, |block| frames.hand_over(block.into()).map_err(io::Error::other));
     let Some(pack) = written.map_err(|source| PrepareError::Pack { source })? else { return Ok(None) };
-    frames.hand_over_chunk()?;
     end(to.out, frames.hasher.finalize(), Mtime::default())?;
     send_file(to, GitRole::PackIndex, &name, &pack.index[..])?;
     Ok(Some((name, pack)))
@@ -334,46 +334,27 @@ fn pack_name() -> Result<String, PrepareError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Collects what is written into frames.
+/// Puts what is written into frames.
 struct PackFrames<'a> {
     to: &'a To<'a>,
     name: &'a str,
     hasher: blake3::Hasher,
-    chunk: Vec<u8>,
     started: bool,
 }
 
 impl PackFrames<'_> {
-    fn hand_over_chunk(&mut self) -> Result<(), PrepareError> {
+    fn hand_over(&mut self, mut block: Bytes) -> Result<(), PrepareError> {
         if !self.started {
             start(self.to, GitRole::Pack, self.name)?;
             self.started = true;
         }
-        let data = std::mem::take(&mut self.chunk);
-        self.hasher.update(&data);
-        let bytes = data.len() as u64;
-        hand_over(
-            self.to.out,
-            Outgoing { more_bytes: bytes, ..outgoing(Request::Chunk(Chunk { data: data.into() }), 0, bytes) },
-        )
-    }
-}
-
-impl Write for PackFrames<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.chunk.capacity() == 0 {
-            self.chunk.reserve_exact(CHUNK);
+        self.hasher.update(&block);
+        while !block.is_empty() {
+            let data = block.split_to(block.len().min(CHUNK));
+            let bytes = data.len() as u64;
+            let chunk = outgoing(Request::Chunk(Chunk { data }), 0, bytes);
+            hand_over(self.to.out, Outgoing { more_bytes: bytes, ..chunk })?;
         }
-        let room = CHUNK - self.chunk.len();
-        let taken = bytes.len().min(room);
-        self.chunk.extend_from_slice(&bytes[..taken]);
-        if self.chunk.len() == CHUNK {
-            self.hand_over_chunk().map_err(io::Error::other)?;
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //! Which object is which file is a guess from the index; the receiver checks each against the manifest's digest.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
@@ -36,6 +36,8 @@ pub struct SentPack {
 /// One file in it.
 struct File {
     index: u32,
+    /// Where the whole object is that it is made of, in one step or several; its own place if it is whole.
+    root: u64,
     offset: u64,
     length: u32,
     size: u64,
@@ -65,6 +67,7 @@ pub fn may_be_packed(entry: &Entry) -> bool {
 /// Looks up what is `needed`. An index that cannot be read any more finds nothing: all content is sent then.
 pub fn find(repository: &gix::Repository, needed: &[(u32, Entry)], sent: SentPack) -> InPack {
     let mut files: Vec<File> = Vec::new();
+    let roots = roots(&sent.objects);
     if let Ok(index) = index::read(repository) {
         let mut indexed = index.entries().iter().peekable();
         for (position, entry) in needed.iter().filter(|(_, entry)| may_be_packed(entry)) {
@@ -76,15 +79,31 @@ pub fn find(repository: &gix::Repository, needed: &[(u32, Entry)], sent: SentPac
             }
         }
     }
-    // As they lie: what one is made of comes before it, and neighbours of the tree are neighbours there.
-    files.sort_unstable_by_key(|file| file.offset);
+    // As they lie, as neighbours of the tree are neighbours there; but what is made of an object, which may be anywhere behind
+    // it, right after it, so that it need not be made twice.
+    for file in &mut files {
+        file.root = roots.get(&file.offset).copied().unwrap_or(file.offset);
+    }
+    files.sort_unstable_by_key(|file| (file.root, file.offset));
     InPack { pack: sent.name, brought: sent.brought, files }
+}
+
+/// Of each object that is made of another one, where the whole one is at the end.
+fn roots(objects: &[Indexed]) -> HashMap<u64, u64> {
+    let mut made: Vec<(u64, u64)> = objects.iter().filter_map(|object| Some((object.offset, object.base?))).collect();
+    made.sort_unstable();
+    let mut roots = HashMap::with_capacity(made.len());
+    for (offset, base) in made {
+        let root = roots.get(&base).copied().unwrap_or(base);
+        roots.insert(offset, root);
+    }
+    roots
 }
 
 fn locate(objects: &[Indexed], id: &gix::oid, (index, size): (u32, u64)) -> Option<File> {
     let at = objects.binary_search_by(|object| object.id.as_ref().cmp(id)).ok()?;
     let object = &objects[at];
-    Some(File { index, offset: object.offset, length: u32::try_from(object.length).ok()?, size })
+    Some(File { index, root: object.offset, offset: object.offset, length: u32::try_from(object.length).ok()?, size })
 }
 
 /// Has the receiver make them; returns the positions of those it made.
@@ -97,15 +116,25 @@ pub async fn make(
     // Writing that down takes as long as the tree is large: not for what would come again in a moment.
     let size: u64 = in_pack.files.iter().map(|file| u64::from(file.length)).sum();
     let mut brought = Some(in_pack.brought).filter(|_| size > WORTH_REMEMBERING);
-    for files in in_pack.files.chunks(PACKED_FILES) {
-        link.send(&Request::PackedFiles(PackedFiles {
+    let mut request = |files: &[File]| {
+        Request::PackedFiles(PackedFiles {
             pack: in_pack.pack.clone(),
             indexes: files.iter().map(|file| file.index).collect(),
             offsets: files.iter().map(|file| file.offset).collect(),
             lengths: files.iter().map(|file| file.length).collect(),
             brought: brought.take(),
-        }))
-        .await?;
+            is_next: bitmap::render((0..files.len()).map(|at| at > 0 && files[at - 1].root == files[at].root)),
+        })
+    };
+    let mut ahead = in_pack.files.chunks(PACKED_FILES);
+    if let Some(files) = ahead.next() {
+        link.send(&request(files)).await?;
+    }
+    for files in in_pack.files.chunks(PACKED_FILES) {
+        // It has something to do while the reply is on its way.
+        if let Some(next) = ahead.next() {
+            link.send_ahead(request(next)).await?;
+        }
         let Reply::Need(need) = link.reply().await? else {
             return Err(PrepareError::Unexpected { expected: "what could not be made" });
         };
@@ -120,4 +149,23 @@ pub async fn make(
         saved(now);
     }
     Ok(made)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_of_a_delta_is_whole() {
+        let object = |(offset, base): (u64, Option<u64>)| {
+            let id = gix::ObjectId::null(gix::hash::Kind::Sha1);
+            Indexed { id, crc32: 0, offset, length: 1, base }
+        };
+        // By name, so in no order; 60 is made of 40, that of 20, and 70 of an object that is not in the list.
+        let objects = [(60, Some(40)), (20, None), (70, Some(30)), (10, None), (40, Some(20)), (50, Some(10))];
+        let roots = roots(&objects.map(object));
+        let sorted: std::collections::BTreeMap<u64, u64> = roots.into_iter().collect();
+        assert_eq!(sorted.into_iter().collect::<Vec<_>>(), [(40, 20), (50, 10), (60, 20), (70, 30)]);
+    }
 }

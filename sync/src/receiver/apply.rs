@@ -14,6 +14,7 @@ use banger_proto::guest::v1::{Blocks, BlocksOf, BlocksRequest, CopyRange, FileDa
 
 use super::error::ReceiverError;
 use super::home::{Home, Known, TEMPORARY};
+use super::packed::Workshop;
 use super::place::{Placed, finish, is_obstruction, mode_of, rename_if_unchanged, write_small};
 use super::plan::{Against, Plan, Slot, SlotState};
 use super::staging::Staging;
@@ -68,6 +69,8 @@ pub struct Applier<'a> {
     sending: Sending,
     /// While the whole tree is made aside.
     pub(super) staging: Option<Staging>,
+    /// While files are made of objects.
+    pub(super) workshop: Workshop,
     files_written: u64,
     files_removed: u64,
     temporaries: u64,
@@ -97,6 +100,7 @@ impl<'a> Applier<'a> {
             bases: BTreeMap::new(),
             sending,
             staging: None,
+            workshop: Workshop::default(),
             files_written: 0,
             files_removed: 0,
             temporaries: 0,

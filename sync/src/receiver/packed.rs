@@ -10,7 +10,7 @@ mod objects;
 use std::collections::HashSet;
 use std::fs::File;
 use std::num::NonZero;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use banger_proto::guest::v1::{Need, PackedFiles};
@@ -24,22 +24,64 @@ use crate::bitmap;
 use crate::dir::Walker;
 use crate::entry::EntryKind;
 use crate::frames::{PACKED_FILES, PACKED_SIZE};
-use crate::parallel;
+use crate::parallel::{self, Weight};
 use objects::Objects;
 
 /// Files up to this size are made without asking whether there is room.
 const SMALL: u64 = 256 << 10;
 /// Bytes of larger files that may be in the making at once, whatever the number of cores.
 const ROOM: u64 = 32 << 20;
+/// Bytes of content that take as long as all else about a file.
+const USUAL: u64 = 16 << 10;
 /// Bytes of objects that are kept because others are made of them, for all cores together.
 const BASES: usize = 32 << 20;
+/// Bytes of buffers that are kept for the next object, for all cores together.
+const BUFFERS: usize = 48 << 20;
 
 /// One file to make.
 struct Wanted {
     index: usize,
     offset: u64,
     length: u32,
+    /// It is made of what the one before it is made of, or of that.
+    is_next: bool,
     temporary: Vec<u8>,
+}
+
+/// What makes objects of one pack, kept from one list of files to the next with all that was read and made.
+#[derive(Default)]
+pub struct Workshop {
+    pack: String,
+    idle: Mutex<Vec<Objects>>,
+}
+
+impl Workshop {
+    /// What is known of another pack is forgotten.
+    fn of_pack(self, pack: &str) -> Self {
+        if self.pack == pack { self } else { Self { pack: pack.to_owned(), ..Self::default() } }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Objects>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lend(&self) -> Lent<'_> {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let objects = self.idle().pop().unwrap_or_else(|| Objects::holding(BASES / cores, BUFFERS / cores));
+        Lent { workshop: self, objects: Some(objects) }
+    }
+}
+
+/// One thread's part, which goes back.
+struct Lent<'a> {
+    workshop: &'a Workshop,
+    objects: Option<Objects>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.workshop.idle().extend(self.objects.take());
+    }
 }
 
 impl Applier<'_> {
@@ -52,17 +94,19 @@ impl Applier<'_> {
         if self.staging.is_none() {
             self.staging = Staging::begin(self.home(), self.slots())?;
         }
+        let workshop = std::mem::take(&mut self.workshop).of_pack(&told.pack);
         let (home, slots, staging) = (self.home(), self.slots(), self.staging.as_ref());
         let room = Room::new(ROOM);
-        let bases = BASES / thread::available_parallelism().map_or(1, NonZero::get);
-        let outcomes = parallel::map(
+        let outcomes = parallel::map_weighted(
             &wanted,
+            |wanted| Weight { times: 1 + slots[wanted.index].entry.size / USUAL, is_next: wanted.is_next },
             || {
                 let walker = staging.map_or_else(|| home.walker(), Staging::walker)?;
-                Ok(Maker { walker, is_aside: staging.is_some(), objects: Objects::of(pack, bases), room: &room })
+                Ok(Maker { walker, is_aside: staging.is_some(), pack, lent: workshop.lend(), room: &room })
             },
             |maker, wanted| maker.make(wanted, &slots[wanted.index]),
         )?;
+        self.workshop = workshop;
         let bitmap = bitmap::render(outcomes.iter().map(Option::is_none));
         for (wanted, placed) in wanted.iter().zip(outcomes) {
             if let Some(placed) = placed {
@@ -87,12 +131,14 @@ impl Applier<'_> {
             return Err(ReceiverError::Unexpected { expected: "a list of files in a pack" });
         }
         let mut wanted = Vec::with_capacity(count);
+        let mut is_next = bitmap::parse(&told.is_next, count).into_iter().flatten();
         for ((index, offset), length) in told.indexes.iter().zip(&told.offsets).zip(&told.lengths) {
             let index = *index as usize;
             if self.slots().get(index).is_none_or(|slot| slot.state != SlotState::Needed) {
                 return Err(ReceiverError::Unexpected { expected: "a file that was asked for" });
             }
-            wanted.push(Wanted { index, offset: *offset, length: *length, temporary: self.temporary() });
+            let (is_next, temporary) = (is_next.next().unwrap_or(false), self.temporary());
+            wanted.push(Wanted { index, offset: *offset, length: *length, is_next, temporary });
         }
         Ok(wanted)
     }
@@ -103,7 +149,8 @@ struct Maker<'a> {
     walker: Walker,
     /// Not in the tree yet.
     is_aside: bool,
-    objects: Objects<'a>,
+    pack: &'a File,
+    lent: Lent<'a>,
     room: &'a Room,
 }
 
@@ -115,7 +162,8 @@ impl Maker<'_> {
             return Ok(None);
         }
         let _taken = (entry.size > SMALL).then(|| self.room.take(entry.size));
-        match self.objects.blob(wanted.offset, wanted.length, entry.size) {
+        let Some(objects) = &mut self.lent.objects else { return Ok(None) };
+        match objects.blob(self.pack, wanted.offset, wanted.length, entry.size) {
             Some(data) if blake3::hash(data) == entry.digest => {
                 if self.is_aside {
                     return write_staged(&mut self.walker, entry, data).map(Some);

@@ -14,6 +14,7 @@ use rustix::fs::{FileType, fstat};
 use super::apply::Applier;
 use super::error::ReceiverError;
 use super::home::{Home, NOT_CONTENT};
+use super::packed::Workshop;
 use super::place::{Placed, is_obstruction, rename_if_absent};
 use super::plan::Slot;
 use crate::diff::ConflictReason;
@@ -71,6 +72,7 @@ impl Applier<'_> {
     /// # Errors
     /// [`ReceiverError::Io`]; what has no place by then is made again by the next run.
     pub fn publish(&mut self) -> Result<(), ReceiverError> {
+        self.workshop = Workshop::default();
         let Some(staging) = self.staging.take() else { return Ok(()) };
         let home = self.home();
         let failed = || ReceiverError::in_git("take", "banger/tree");

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use libdeflater::Decompressor;
 
@@ -15,53 +15,55 @@ use super::entry::{HEAD_LIMIT, Head, Stored, apply_delta, parse_head};
 const BASE_SIZE: u64 = PACKED_SIZE;
 /// Most deltas on the way from an object to one that is whole; git makes at most 4,095.
 const CHAIN: usize = 4095;
-/// Buffers up to this size are kept for the next object.
+/// Buffers up to this size are always kept for the next object.
 const KEPT: usize = 1 << 20;
 
 /// How much is read at once where one object follows the other.
-const WINDOW: usize = 256 << 10;
+const WINDOW: usize = 64 << 10;
 /// The same where one is somewhere.
 const GLANCE: usize = 16 << 10;
 
-/// The objects of a pack.
-pub struct Objects<'a> {
-    pack: &'a File,
+/// The objects of one pack.
+pub struct Objects {
+    /// How many bytes all buffers together may keep for the next object.
+    kept: usize,
     decompressor: Decompressor,
     bases: Bases,
     /// What is made now, and what follows.
     near: Part,
-    /// What that is made of, somewhere before.
+    /// What is made of that, somewhere behind, or what that is made of, somewhere before.
     far: Part,
     whole: Buffer,
     /// Where in the pack the object in `whole` is, and its size: git writes what is made of an object right behind it.
     last: Option<(u64, usize)>,
-    base: Buffer,
     delta: Buffer,
     made: Vec<u8>,
+    /// Where the object in `made` is: git writes what is made of that soon behind it.
+    made_at: Option<u64>,
 }
 
-impl<'a> Objects<'a> {
-    /// Holds at most `bases` bytes of objects that others are made of.
-    pub fn of(pack: &'a File, bases: usize) -> Self {
+impl Objects {
+    /// Holds at most `bases` bytes of objects that others are made of, and `kept` in buffers.
+    pub fn holding(bases: usize, kept: usize) -> Self {
         Self {
-            pack,
+            kept,
             decompressor: Decompressor::new(),
             bases: Bases::new(bases),
-            near: Part::of(WINDOW),
-            far: Part::of(GLANCE),
+            near: Part::default(),
+            far: Part::default(),
             whole: Buffer::default(),
             last: None,
-            base: Buffer::default(),
             delta: Buffer::default(),
             made: Vec::new(),
+            made_at: None,
         }
     }
 
-    /// The blob whose entry is `length` bytes at `offset`, if it is one of `size` bytes; `None` also for whatever else is
-    /// wrong with it, as it can be asked for.
-    pub fn blob(&mut self, offset: u64, length: u32, size: u64) -> Option<&[u8]> {
-        self.shrink();
-        let (head, stream) = entry(self.near.read(self.pack, offset, length as usize)?)?;
+    /// The blob whose entry is `length` bytes at `offset` of the pack, which is always the same, if it is one of `size` bytes;
+    /// `None` also for whatever else is wrong with it, as it can be asked for.
+    pub fn blob(&mut self, pack: &File, offset: u64, length: u32, size: u64) -> Option<&[u8]> {
+        self.make_room();
+        let (head, stream) = entry(read_on((&mut self.near, &mut self.far), pack, offset, length as usize)?)?;
         let Stored::Delta { base_distance } = head.stored else {
             let wanted = (head.size == size).then_some(head)?;
             self.last = None;
@@ -72,31 +74,35 @@ impl<'a> Objects<'a> {
         let base_at = earlier(offset, base_distance)?;
         // Not while the base is looked for, which is `self`'s too.
         let mut delta = std::mem::take(&mut self.delta);
+        let mut made = std::mem::take(&mut self.made);
         let inflated = delta.inflate(&mut self.decompressor, head, stream);
-        let made = inflated.and_then(|delta| match self.last {
-            Some((at, size_of_base)) if at == base_at => {
-                apply_delta(self.whole.0.get(..size_of_base)?, delta, size, &mut self.made)
-            }
-            _ => apply_delta(&self.base(base_at)?, delta, size, &mut self.made),
+        let applied = inflated.and_then(|delta| {
+            let base = self.base(pack, base_at)?;
+            apply_delta(base.bytes(&self.whole)?, delta, size, &mut made)
         });
-        self.delta = delta;
-        made.filter(|()| self.made.len() as u64 == size).map(|()| &self.made[..])
+        (self.delta, self.made) = (delta, made);
+        self.made_at = applied.map(|()| offset);
+        applied.filter(|()| self.made.len() as u64 == size).map(|()| &self.made[..])
     }
 
     /// The object whose entry starts at `offset`.
-    fn base(&mut self, offset: u64) -> Option<Rc<Vec<u8>>> {
+    fn base(&mut self, pack: &File, offset: u64) -> Option<Base> {
         let mut deltas: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut at = offset;
         let mut base = loop {
-            if let Some(base) = self.bases.get(at) {
-                break base;
+            if let Some((_, size)) = self.last.filter(|(last, _)| *last == at) {
+                break Base::Last(size);
             }
-            let (head, stream) = self.far.entry_of_any_length(self.pack, at)?;
-            let data = self.base.inflate(&mut self.decompressor, head, stream)?.to_vec();
+            if let Some(base) = self.bases.get(at) {
+                break Base::Kept(base);
+            }
+            let (head, stream) = self.far.entry_of_any_length(pack, at)?;
+            let mut data = Buffer::default();
+            data.inflate(&mut self.decompressor, head, stream)?;
             match head.stored {
-                Stored::Blob => break self.bases.keep(at, data),
+                Stored::Blob => break Base::Kept(self.bases.keep(at, data.0)),
                 Stored::Delta { base_distance } if deltas.len() < CHAIN => {
-                    deltas.push((at, data));
+                    deltas.push((at, data.0));
                     at = earlier(at, base_distance)?;
                 }
                 Stored::Delta { .. } => return None,
@@ -104,28 +110,42 @@ impl<'a> Objects<'a> {
         };
         while let Some((at, delta)) = deltas.pop() {
             let mut made = Vec::new();
-            apply_delta(&base, &delta, BASE_SIZE, &mut made)?;
-            base = self.bases.keep(at, made);
+            apply_delta(base.bytes(&self.whole)?, &delta, BASE_SIZE, &mut made)?;
+            base = Base::Kept(self.bases.keep(at, made));
         }
         Some(base)
     }
 
-    fn shrink(&mut self) {
-        for buffer in [
-            &mut self.near.bytes,
-            &mut self.far.bytes,
-            &mut self.whole.0,
-            &mut self.base.0,
-            &mut self.delta.0,
-            &mut self.made,
-        ] {
-            if buffer.len() > KEPT {
-                *buffer = Vec::new();
-            }
+    /// Keeps what was made last where it is found again, and gives back what buffers hold more than they may.
+    ///
+    /// Large files come in groups: a buffer for each of them, zeroed and given back, would take as long as its content.
+    fn make_room(&mut self) {
+        if let Some(offset) = self.made_at.take() {
+            self.bases.keep(offset, std::mem::take(&mut self.made));
+        }
+        let buffers = [&mut self.near.bytes, &mut self.far.bytes, &mut self.whole.0, &mut self.delta.0];
+        if buffers.iter().map(|buffer| buffer.len()).sum::<usize>() > self.kept {
+            buffers.into_iter().filter(|buffer| buffer.len() > KEPT).for_each(|buffer| *buffer = Vec::new());
         }
         self.last = self.last.filter(|(_, size)| *size <= self.whole.0.len());
         self.near.filled = self.near.filled.min(self.near.bytes.len());
         self.far.filled = self.far.filled.min(self.far.bytes.len());
+    }
+}
+
+/// What another object is made of.
+enum Base {
+    /// It is at the beginning of the buffer for whole ones, and has this size.
+    Last(usize),
+    Kept(Arc<Vec<u8>>),
+}
+
+impl Base {
+    fn bytes<'b>(&'b self, whole: &'b Buffer) -> Option<&'b [u8]> {
+        match self {
+            Self::Last(size) => whole.0.get(..*size),
+            Self::Kept(object) => Some(object),
+        }
     }
 }
 
@@ -135,10 +155,18 @@ fn entry(bytes: &[u8]) -> Option<(Head, &[u8])> {
     Some((head, bytes.get(head.length..)?))
 }
 
+/// Reads one of many entries. Most lie one behind the other, and some, made of one of those, somewhere behind: after a look
+/// there it goes on where it was, but two such looks beside each other are where it goes on.
+fn read_on<'p>((near, far): (&'p mut Part, &'p mut Part), pack: &File, at: u64, length: usize) -> Option<&'p [u8]> {
+    if !near.leads_to(at, WINDOW) && far.leads_to(at, GLANCE) {
+        std::mem::swap(near, far);
+    }
+    if near.leads_to(at, WINDOW) { near.read(pack, at, length, WINDOW) } else { far.read(pack, at, length, GLANCE) }
+}
+
 /// A part of the pack.
+#[derive(Default)]
 struct Part {
-    /// How much to read at least.
-    window: usize,
     start: u64,
     /// Of `bytes`, which may have held a larger part before.
     filled: usize,
@@ -146,19 +174,20 @@ struct Part {
 }
 
 impl Part {
-    fn of(window: usize) -> Self {
-        Self { window, start: 0, filled: 0, bytes: Vec::new() }
+    /// It has that, or has what is at most so many bytes before.
+    fn leads_to(&self, at: u64, within: usize) -> bool {
+        at.checked_sub(self.start).is_some_and(|skipped| skipped <= (self.filled + within) as u64)
     }
 
-    /// `length` bytes; fewer at the end of the file.
-    fn read(&mut self, pack: &File, at: u64, length: usize) -> Option<&[u8]> {
+    /// `length` bytes, of at least `window` read at once; fewer at the end of the file.
+    fn read(&mut self, pack: &File, at: u64, length: usize, window: usize) -> Option<&[u8]> {
         let length = length.min(usize::try_from(BASE_SIZE + BASE_SIZE / 4).ok()?);
         let skipped = at.checked_sub(self.start).and_then(|skipped| usize::try_from(skipped).ok());
         let is_here = |skipped: &usize| skipped.checked_add(length).is_some_and(|end| end <= self.filled);
         let from = match skipped.filter(is_here) {
             Some(here) => here,
             None => {
-                self.fill(pack, at, length.max(self.window))?;
+                self.fill(pack, at, length.max(window))?;
                 0
             }
         };
@@ -167,9 +196,10 @@ impl Part {
 
     /// An entry whose length nobody told: as much as its object can take at worst.
     fn entry_of_any_length(&mut self, pack: &File, at: u64) -> Option<(Head, &[u8])> {
-        let (Head { size, .. }, _) = entry(self.read(pack, at, HEAD_LIMIT)?)?;
+        let (Head { size, .. }, _) = entry(self.read(pack, at, HEAD_LIMIT, GLANCE)?)?;
         // Nine bits a byte if all of them are rare, and what stands around them.
-        entry(self.read(pack, at, HEAD_LIMIT + usize::try_from(size + size / 8).ok()? + 64)?)
+        let length = HEAD_LIMIT + usize::try_from(size + size / 8).ok()? + 64;
+        entry(self.read(pack, at, length, GLANCE)?)
     }
 
     fn fill(&mut self, pack: &File, at: u64, length: usize) -> Option<()> {
@@ -207,10 +237,12 @@ fn earlier(at: u64, distance: u64) -> Option<u64> {
     at.checked_sub(distance).filter(|base| *base < at)
 }
 
-/// Zeroes only what was never used.
+/// What it held is lost, but nothing is zeroed twice.
 fn grow(buffer: &mut Vec<u8>, length: usize) {
     if buffer.len() < length {
-        buffer.resize(length, 0);
+        // Returned first: both at once are not needed.
+        *buffer = Vec::new();
+        *buffer = vec![0; length];
     }
 }
 
@@ -218,7 +250,7 @@ fn grow(buffer: &mut Vec<u8>, length: usize) {
 struct Bases {
     limit: usize,
     held: usize,
-    objects: HashMap<u64, Rc<Vec<u8>>>,
+    objects: HashMap<u64, Arc<Vec<u8>>>,
     order: VecDeque<u64>,
 }
 
@@ -227,17 +259,17 @@ impl Bases {
         Self { limit, held: 0, objects: HashMap::new(), order: VecDeque::new() }
     }
 
-    fn get(&self, offset: u64) -> Option<Rc<Vec<u8>>> {
+    fn get(&self, offset: u64) -> Option<Arc<Vec<u8>>> {
         self.objects.get(&offset).cloned()
     }
 
-    fn keep(&mut self, offset: u64, object: Vec<u8>) -> Rc<Vec<u8>> {
-        let object = Rc::new(object);
+    fn keep(&mut self, offset: u64, object: Vec<u8>) -> Arc<Vec<u8>> {
+        let object = Arc::new(object);
         if object.len() > self.limit {
             return object;
         }
         self.held += object.len();
-        if let Some(before) = self.objects.insert(offset, Rc::clone(&object)) {
+        if let Some(before) = self.objects.insert(offset, Arc::clone(&object)) {
             self.held -= before.len();
         } else {
             self.order.push_back(offset);

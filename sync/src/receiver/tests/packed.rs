@@ -83,6 +83,7 @@ impl Pack {
             offsets: self.blobs.iter().map(|(offset, ..)| *offset).collect(),
             lengths: self.blobs.iter().map(|(_, length, _)| *length).collect(),
             brought: None,
+            is_next: Vec::new(),
         }
     }
 
@@ -90,8 +91,14 @@ impl Pack {
     fn before(&self) -> Vec<Request> {
         let mut requests = vec![hello()];
         requests.extend(manifest(&self.entries()));
+        requests.extend(self.itself(NAME));
+        requests
+    }
+
+    fn itself(&self, name: &str) -> Vec<Request> {
+        let mut requests = Vec::new();
         for (role, bytes) in [(GitRole::Pack, &self.pack), (GitRole::PackIndex, &self.index)] {
-            requests.push(Request::GitFileStart(GitFileStart { role: role.into(), name: NAME.into(), module: 0 }));
+            requests.push(Request::GitFileStart(GitFileStart { role: role.into(), name: name.into(), module: 0 }));
             requests.push(Request::Chunk(Chunk { data: bytes.clone().into() }));
             let digest = blake3::hash(bytes).as_bytes().to_vec();
             requests.push(Request::GitFileEnd(GitFileEnd { digest, ..GitFileEnd::default() }));
@@ -124,14 +131,68 @@ fn asked_for(replies: &[Reply]) -> Vec<usize> {
 
 #[test]
 fn every_object_becomes_its_file() {
-    let (place, pack) = (Place::new(), Pack::of_deltas());
-    let (outcome, replies) = pack.run(&place.root, pack.files(), &[finish()]);
-    outcome.unwrap();
-    assert_eq!(asked_for(&replies), []);
-    assert!(matches!(replies.last(), Some(Reply::Done(done)) if done.files_written == 14));
-    for (entry, (.., content)) in pack.entries().iter().zip(&pack.blobs) {
-        assert_eq!(std::fs::read(place.root.join(str::from_utf8(&entry.path).unwrap())).unwrap(), *content);
+    let pack = Pack::of_deltas();
+    let backwards = |files: &mut PackedFiles| {
+        files.indexes.reverse();
+        files.offsets.reverse();
+        files.lengths.reverse();
+    };
+    // Order and what is said of it only save work; a wrong number of bits says nothing.
+    let ways: [&dyn Fn(&mut PackedFiles); 4] = [
+        &|_| {},
+        &|files| files.is_next = vec![0xff, 0xff],
+        &|files| {
+            files.is_next = vec![0b1010_1010, 0];
+            backwards(files);
+        },
+        &|files| files.is_next = vec![1; 77],
+    ];
+    for change in ways {
+        let place = Place::new();
+        let mut files = pack.files();
+        change(&mut files);
+        let (outcome, replies) = pack.run(&place.root, files, &[finish()]);
+        outcome.unwrap();
+        assert_eq!(asked_for(&replies), []);
+        assert!(matches!(replies.last(), Some(Reply::Done(done)) if done.files_written == 14));
+        for (entry, (.., content)) in pack.entries().iter().zip(&pack.blobs) {
+            assert_eq!(std::fs::read(place.root.join(str::from_utf8(&entry.path).unwrap())).unwrap(), *content);
+        }
     }
+}
+
+#[test]
+fn what_is_remembered_of_one_pack_is_not_taken_for_another() {
+    let (place, pack) = (Place::new(), Pack::of_deltas());
+    // The same objects at other places: the second pack has one more before them.
+    let mut contents: Vec<Vec<u8>> = pack.blobs.iter().map(|(.., content)| content.clone()).collect();
+    contents.push(vec![7; 100_000]);
+    let other = Pack::new(&contents);
+    let half = |pack: &Pack, of: std::ops::Range<usize>| {
+        let mut files = PackedFiles { offsets: Vec::new(), lengths: Vec::new(), ..pack.files() };
+        files.indexes = of.clone().map(|index| u32::try_from(index).unwrap()).collect();
+        for (.., content) in &MADE.get_or_init(Pack::of_deltas).blobs[of] {
+            let (offset, length, _) = pack.blobs.iter().find(|(.., its)| its == content).unwrap();
+            files.offsets.push(*offset);
+            files.lengths.push(*length);
+        }
+        files
+    };
+    let name = NAME.replace('0', "1");
+    let mut requests = pack.before();
+    requests.extend(other.itself(&name));
+    for (pack, name, of) in [(&pack, NAME, 0..5), (&other, &name[..], 5..10), (&pack, NAME, 10..14)] {
+        requests.push(Request::PackedFiles(PackedFiles { pack: name.to_owned(), ..half(pack, of) }));
+    }
+    requests.push(finish());
+    let (outcome, replies) = send(&place.root, &requests);
+    outcome.unwrap();
+    let needs = replies[2..5].iter().map(|reply| match reply {
+        Reply::Need(need) => need.bitmap.iter().all(|byte| *byte == 0),
+        _ => false,
+    });
+    assert_eq!(needs.collect::<Vec<_>>(), [true, true, true], "all that could be made was made");
+    assert!(matches!(replies.last(), Some(Reply::Done(done)) if done.files_written == 14));
 }
 
 #[test]
