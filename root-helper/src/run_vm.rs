@@ -84,7 +84,8 @@ fn arguments(vm: &VmId, (uid, gid): (u32, u32), orders: Orders) -> Vec<OsString>
     let jailed =
         ["--id", vm.as_str(), "--exec-file", &firecracker, "--uid", &uid, "--gid", &gid, "--chroot-base-dir", &base];
     let told: &[&str] = match orders {
-        Orders::File => &["--", "--config-file", jail::CONFIG],
+        // Without an API the guest's memory lies where the host can map it in huge pages (docs/decisions/0009).
+        Orders::File => &["--", "--no-api", "--config-file", jail::CONFIG],
         Orders::Socket => &[],
     };
     jailed.iter().chain(told).map(OsString::from).collect()
@@ -117,6 +118,6 @@ mod tests {
         assert_eq!(text(Orders::Socket), expected);
         let told = text(Orders::File);
         assert_eq!(told[..expected.len()], expected);
-        assert_eq!(told[expected.len()..], ["--", "--config-file", "/config.json"]);
+        assert_eq!(told[expected.len()..], ["--", "--no-api", "--config-file", "/config.json"]);
     }
 }

@@ -11,7 +11,6 @@
 //! reassert    network.rs, fullness.rs
 //! ```
 
-mod api;
 mod console;
 mod examine;
 mod files;

@@ -39,6 +39,26 @@ pub fn identify(pid: u32) -> Step<Process> {
     Ok(Process { pid, start_time_ticks })
 }
 
+/// Whether one of its threads is called so, or so and more; not if it has ended.
+pub fn has_thread(process: Process, name: &str) -> Step<bool> {
+    let is_gone = |error: &io::Error| {
+        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+    };
+    let failed = || step(format!("look at the threads of the process {}", process.pid));
+    let threads = match fs::read_dir(format!("/proc/{}/task", process.pid)) {
+        Err(error) if is_gone(&error) => return Ok(false),
+        threads => threads.map_err(failed())?,
+    };
+    for thread in threads {
+        match thread.and_then(|thread| fs::read_to_string(thread.path().join("comm"))) {
+            Ok(called) if called.starts_with(name) => return Ok(true),
+            Err(error) if !is_gone(&error) => return Err(failed()(error)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(false)
+}
+
 /// Sends it a signal, if it still runs.
 pub fn signal(process: Process, signal: Signal) -> Step<()> {
     let Some(pidfd) = open(process)? else { return Ok(()) };
@@ -97,6 +117,24 @@ mod tests {
         assert!(open(ours).unwrap().is_some());
         let earlier = Process { start_time_ticks: ours.start_time_ticks + 1, ..ours };
         assert!(open(earlier).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_thread_is_found_by_the_beginning_of_its_name() {
+        let me = identify(std::process::id()).unwrap();
+        assert!(!has_thread(me, "fc_vcpu").unwrap());
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (tell, began) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("fc_vcpu 0".into()).spawn(move || {
+            tell.send(()).unwrap();
+            ended.recv()
+        });
+        began.recv().unwrap();
+        assert!(has_thread(me, "fc_vcpu").unwrap());
+        drop(end);
+        thread.unwrap().join().unwrap().unwrap_err();
+        // Larger than any.
+        assert!(!has_thread(Process { pid: 1 << 23, ..me }, "fc_vcpu").unwrap());
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub struct Files {
     pub previous_console: PathBuf,
     /// What the VMM counts: one JSON object a line, each minute and at its end.
     pub metrics: PathBuf,
-    /// The VMM's API.
-    pub api_socket: PathBuf,
     /// The VMM's end of the guest's vsock.
     pub vsock_socket: PathBuf,
 }
@@ -48,7 +46,6 @@ impl Files {
             console: durable("console.log"),
             previous_console: durable("console.log.1"),
             metrics: durable(METRICS),
-            api_socket: root.join("run/firecracker.socket"),
             vsock_socket: root.join("vsock.sock"),
         }
     }
@@ -98,7 +95,7 @@ mod tests {
     fn sockets_in_a_jail_fit_the_limit_of_their_kind() {
         let id = "f".repeat(32).parse().unwrap();
         let jails = Path::new(banger_proto::install::HELPER_STATE_DIRECTORY).join("jail");
-        let socket = jail_root(&jails, &id).join("run/firecracker.socket");
+        let socket = jail_root(&jails, &id).join("vsock.sock");
         assert!(socket.as_os_str().len() <= 107, "{}", socket.display());
     }
 }

@@ -1,21 +1,15 @@
 //! Starts a VMM and its guest.
 //!
-//! The helper starts the VMM, which finds its orders in a file and starts the guest at once. Here it is asked whether it
-//! did; a VMM that did not holds nothing worth keeping: any failure ends it, and one that a crash of bangerd left is
-//! ended when it is found ([`observe`](super::observe)).
+//! The helper starts the VMM, which finds its orders in a file, and says when that has started its guest; one that does not
+//! is ended by it. What a crash of bangerd left is found by [`observe`](super::observe).
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::time::Duration;
 
 use banger_proto::failure::Kind;
 use banger_proto::guest::v1::Seed;
 use banger_proto::guest_contract::{AGENT_SSH_PORT, IMAGE_SSH_PORT};
 use banger_proto::root::v1::{LaunchVm, request::Operation};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, ApiError};
 use super::files::{self, Files};
 use super::root_client::Answer;
 use super::{FirecrackerPlatform, address_of, machine, metrics, network};
@@ -24,10 +18,6 @@ use crate::platform::{PlatformError, ProcessIdentity, Running, VmPlan, error, in
 use crate::reporter::Reporter;
 use crate::vm::observe::console_tail;
 
-/// From the VMM's start to its socket; on an emulated host that takes a while.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks for the socket.
-const LISTEN_INTERVAL: Duration = Duration::from_millis(5);
 /// What a VMM that ended early is quoted with.
 const LAST_LINES: usize = 5;
 
@@ -109,18 +99,12 @@ impl FirecrackerPlatform {
         files: &Files,
         reporter: &Reporter,
     ) -> Result<ProcessIdentity, PlatformError> {
-        let process = self.launch_vmm(plan, reporter.operation_id()).await?;
-        let started = tokio::select! {
-            biased;
-            () = reporter.cancellation().cancelled() => {
-                Err(error::plain(Kind::Cancelled, format!("starting {} was cancelled", plan.name)))
-            }
-            () = self.handles.wait_gone(&process) => Err(ended_early(plan, files)),
-            started = wait_for_guest(files, reporter.cancellation()) => started.map_err(|source| {
-                error::classified(format!("cannot start the guest of {}", plan.name), source)
-            }),
-        };
-        let Err(mut failure) = started else { return Ok(process) };
+        let launched = self.launch_vmm(plan, reporter.operation_id()).await;
+        let process = launched.map_err(|error| with_last_words(error, plan, files))?;
+        if !reporter.cancellation().is_cancelled() {
+            return Ok(process);
+        }
+        let mut failure = error::plain(Kind::Cancelled, format!("starting {} was cancelled", plan.name));
         if let Err(kill) = self.end_vmm(reporter.operation_id(), &plan.id).await {
             failure.left_behind.push(kill.to_string());
         }
@@ -159,25 +143,6 @@ pub(super) fn running(plan: &VmPlan, address: Ipv4Addr, process: ProcessIdentity
     Running { process, agent_address: at(AGENT_SSH_PORT), ssh_address: plan.image_has_sshd.then(|| at(IMAGE_SSH_PORT)) }
 }
 
-/// It answers once its guest was started.
-async fn wait_for_guest(files: &Files, cancel: &CancellationToken) -> Result<(), ApiError> {
-    let mut api = connect(&files.api_socket, LISTEN_PATIENCE, || !cancel.is_cancelled()).await?;
-    if api.is_started().await? { Ok(()) } else { Err(ApiError::NotStarted) }
-}
-
-/// Connects as soon as somebody listens, at most `patience` long and while `wanted`.
-pub(super) async fn connect(socket: &Path, patience: Duration, wanted: impl Fn() -> bool) -> Result<Api, ApiError> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match Api::connect(socket).await {
-            Err(error) if error.nobody_listens() && Instant::now() < deadline && wanted() => {
-                tokio::time::sleep(LISTEN_INTERVAL).await;
-            }
-            connected => return connected,
-        }
-    }
-}
-
 /// The log of a failed start may be the only trace of it, so one earlier console is kept.
 fn keep_previous(files: &Files) -> Result<(), PlatformError> {
     match std::fs::rename(&files.console, &files.previous_console) {
@@ -188,11 +153,11 @@ fn keep_previous(files: &Files) -> Result<(), PlatformError> {
     }
 }
 
-fn ended_early(plan: &VmPlan, files: &Files) -> PlatformError {
+/// Why a VMM ended or waits, it says in the console log.
+fn with_last_words(error: PlatformError, plan: &VmPlan, files: &Files) -> PlatformError {
     let said = console_tail(&files.console, LAST_LINES).join("; ");
-    let cause = if said.is_empty() { "it said nothing".to_owned() } else { said };
-    error::plain(Kind::Failed, format!("the VMM of {} ended while it started", plan.name))
-        .because(cause)
-        .hint(format!("Read its last words with `banger vm logs {}`.", plan.name))
-        .hint(format!("Read those of its service with `journalctl -u banger-vm-{}`.", plan.id))
+    if said.is_empty() {
+        return error;
+    }
+    error.hint(format!("The last it said was \"{said}\"; read all of it with `banger vm logs {}`.", plan.name))
 }

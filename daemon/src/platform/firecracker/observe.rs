@@ -9,8 +9,6 @@ use banger_proto::root::v1::{Holdings, Signal, SignalVm, VmHoldings, request::Op
 use super::{FirecrackerPlatform, address_of, handles, launch};
 use crate::platform::{Observed, PlatformError, ProcessIdentity, VmPlan, error, initrd};
 
-/// A VMM that was found running listens, unless it was found in the middle of its start.
-const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
 /// Between two attempts to learn whether a VMM runs.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long SIGKILL may take; longer only if the process hangs in the kernel.
@@ -21,27 +19,10 @@ impl FirecrackerPlatform {
     pub(super) async fn observe(&self, plan: &VmPlan) -> Result<Observed, PlatformError> {
         const WHO: &str = "inspect";
         let Some(process) = self.process_of(WHO, &plan.id).await? else { return Ok(Observed::Gone) };
-        let started = match launch::connect(&self.files(plan).api_socket, LISTEN_PATIENCE, || true).await {
-            Ok(mut api) => api.is_started().await,
-            // Where nobody listens, nobody ever told it to start.
-            Err(error) if error.nobody_listens() => Ok(false),
-            Err(error) => Err(error),
-        };
-        match started {
-            Ok(true) => {
-                // Of a start that nobody was left to finish; it has been read, and holds the guest's private key.
-                initrd::remove(&self.files(plan).initrd)?;
-                Ok(Observed::Running(launch::running(plan, address_of(plan)?, process)))
-            }
-            Ok(false) => {
-                tracing::info!(vm = %plan.name, pid = process.pid, "ending a VMM whose guest was never started");
-                self.end_vmm(WHO, &plan.id).await?;
-                Ok(Observed::Gone)
-            }
-            Err(_) if self.process_of(WHO, &plan.id).await?.is_none() => Ok(Observed::Gone),
-            Err(source) => Err(error::classified(format!("cannot ask the VMM of {} how far it is", plan.name), source)
-                .hint(format!("End it with `banger vm kill {}`.", plan.name))),
-        }
+        // The helper lists it once its guest was started. If nobody was left to finish that start: the initrd has been read, and
+        // holds the guest's private key.
+        initrd::remove(&self.files(plan).initrd)?;
+        Ok(Observed::Running(launch::running(plan, address_of(plan)?, process)))
     }
 
     /// The VMM of a VM, if it lives, with a handle kept on it.

@@ -5,4 +5,3 @@ mod life;
 mod provisioning;
 mod root_client;
 mod starting;
-mod vmm;

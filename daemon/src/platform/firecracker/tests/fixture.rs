@@ -65,7 +65,7 @@ impl Fixture {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, vec![0; 1 << 20]).unwrap();
         }
-        let helper = FakeHelper::serve(&root.join("helper.sock"), &root.join("j"));
+        let helper = FakeHelper::serve(&root.join("helper.sock"));
         let platform = platform_at(root);
         Self { platform, helper, reporter: Reporter::silent("op-test"), scratch }
     }

@@ -8,7 +8,6 @@ use banger_proto::v1;
 
 use super::fixture::{Fixture, skipped};
 use super::root_client::Mishap;
-use super::vmm::FakeVmm;
 use crate::platform::{Observed, Platform as _, VmPlan};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -27,23 +26,6 @@ async fn a_killed_vmm_is_gone_and_can_be_killed_again() {
     assert_eq!(fixture.platform.inspect(&plan, Some(&running.process)).await.unwrap(), Observed::Gone);
     fixture.platform.kill(&plan, Some(&running.process)).await.unwrap();
     fixture.platform.kill(&fixture.plan(2), None).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_vmm_whose_guest_was_never_started_is_ended_when_it_is_found() {
-    if skipped() {
-        return;
-    }
-    for vmm in [FakeVmm::Waits, FakeVmm::Deaf] {
-        let fixture = Fixture::new();
-        fixture.helper.state().vmm = vmm;
-        let plan = fixture.plan(1);
-        fixture.platform.provision(&plan, &fixture.reporter).await.unwrap();
-        // As a daemon leaves it that dies right after the helper's answer.
-        fixture.platform.launch_vmm(&plan, "op-test").await.unwrap();
-        assert_eq!(fixture.platform.inspect(&plan, None).await.unwrap(), Observed::Gone, "{vmm:?}");
-        assert_eq!(fixture.helper.state().vms[plan.id.as_str()].pid, 0, "{vmm:?}");
-    }
 }
 
 #[tokio::test]

@@ -18,7 +18,6 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::vmm::FakeVmm;
 use crate::platform::process;
 
 /// What is to happen to the next request that names `operation`.
@@ -32,6 +31,16 @@ pub struct FakeHelper {
     state: Arc<Mutex<State>>,
 }
 
+/// How a VMM behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FakeVmm {
+    /// Starts its guest.
+    #[default]
+    Obliging,
+    /// Says why not and is gone.
+    EndsAtOnce,
+}
+
 #[derive(Default)]
 pub struct State {
     pub vms: BTreeMap<String, VmHoldings>,
@@ -42,16 +51,17 @@ pub struct State {
     pub mishap: Option<(&'static str, Mishap)>,
     /// Every later VMM behaves like this.
     pub vmm: FakeVmm,
+    /// Where it says why.
+    pub console: PathBuf,
     processes: BTreeMap<String, Child>,
-    jails: PathBuf,
 }
 
 impl FakeHelper {
-    pub fn serve(path: &Path, jails: &Path) -> Self {
+    pub fn serve(path: &Path) -> Self {
         let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         bind(&listener, &SocketAddrUnix::new(path).unwrap()).unwrap();
         listen(&listener, 8).unwrap();
-        let state = State { network_ready: true, resolver_ready: true, jails: jails.to_owned(), ..State::default() };
+        let state = State { network_ready: true, resolver_ready: true, ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -155,6 +165,12 @@ impl State {
             }
             Operation::LaunchVm(launch) => {
                 assert_eq!((launch.kernel_name.as_str(), launch.vcpu_count), ("generic-6.12", 1));
+                if self.vmm == FakeVmm::EndsAtOnce {
+                    std::fs::write(&self.console, "no such tap\n").unwrap();
+                    let chain = vec!["cannot launch the VM".into(), "it ended".into()];
+                    let refusal = Refusal { kind: 1, chain, ..Refusal::default() };
+                    return Some((response::Outcome::Refusal(refusal), None));
+                }
                 let (launched, pidfd) = self.launch(&launch.vm_id);
                 descriptor = Some(pidfd);
                 receipt::Kind::Launched(launched)
@@ -195,11 +211,6 @@ impl State {
         self.processes.insert(id.to_owned(), child);
         let vm = self.vm(id);
         (vm.pid, vm.start_time_ticks) = (identity.pid, identity.start_time_ticks);
-        let root = self.jails.join("firecracker").join(id).join("root");
-        match self.vmm {
-            FakeVmm::EndsAtOnce => self.end(id),
-            behaviour => behaviour.serve(&root),
-        }
         (Launched { pid: identity.pid, start_time_ticks: identity.start_time_ticks }, pidfd)
     }
 

@@ -6,8 +6,8 @@ use banger_proto::v1;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, skipped};
+use super::root_client::FakeVmm;
 use super::root_client::Mishap;
-use super::vmm::FakeVmm;
 use crate::platform::{Observed, Platform as _, VmPlan};
 use crate::reporter::Reporter;
 
@@ -64,50 +64,42 @@ async fn a_vm_runs_once() {
 }
 
 #[tokio::test]
-async fn whatever_the_vmm_does_instead_of_starting_no_process_and_no_key_is_left() {
-    if skipped() {
-        return;
-    }
-    for (vmm, words) in [
-        (FakeVmm::Waits, "did not start its guest"),
-        (FakeVmm::HangsUp, "broke off"),
-        (FakeVmm::EndsAtOnce, "ended while it started"),
-    ] {
-        let fixture = Fixture::new();
-        fixture.helper.state().vmm = vmm;
-        let plan = fixture.plan(1);
-        fixture.platform.provision(&plan, &fixture.reporter).await.unwrap();
-        let error = fixture.launch(&plan).await.unwrap_err();
-        let told = banger_proto::failure::Failure::from_error(&error).to_string();
-        assert!(told.contains(words), "{vmm:?}: {told}");
-        assert_eq!(fixture.helper.state().vms[plan.id.as_str()].pid, 0, "{vmm:?}");
-        assert!(!fixture.files(&plan).initrd.exists(), "{vmm:?}");
-        fixture.helper.state().vmm = FakeVmm::Obliging;
-        fixture.launch(&plan).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn cancelling_a_start_ends_the_vmm_that_does_not_listen() {
+async fn a_vmm_that_ends_instead_of_starting_leaves_no_process_and_no_key() {
     if skipped() {
         return;
     }
     let fixture = Fixture::new();
-    fixture.helper.state().vmm = FakeVmm::Deaf;
+    fixture.helper.state().vmm = FakeVmm::EndsAtOnce;
+    let plan = fixture.plan(1);
+    fixture.helper.state().console = fixture.files(&plan).console;
+    fixture.platform.provision(&plan, &fixture.reporter).await.unwrap();
+    let error = fixture.launch(&plan).await.unwrap_err();
+    let told = banger_proto::failure::Failure::from_error(&error).to_string();
+    assert!(told.contains("it ended"), "{told}");
+    let words = format!("\"no such tap\"; read all of it with `banger vm logs {}`", plan.name);
+    assert!(error.hints.iter().any(|hint| hint.contains(&words)), "{:?}", error.hints);
+    assert_eq!(fixture.helper.state().vms[plan.id.as_str()].pid, 0);
+    assert!(!fixture.files(&plan).initrd.exists());
+    fixture.helper.state().vmm = FakeVmm::Obliging;
+    fixture.launch(&plan).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_was_cancelled_meanwhile_is_ended() {
+    if skipped() {
+        return;
+    }
+    let fixture = Fixture::new();
     let plan = fixture.plan(1);
     fixture.platform.provision(&plan, &fixture.reporter).await.unwrap();
     let cancel = CancellationToken::new();
     let reporter = Reporter::new("op-test".into(), tokio::sync::mpsc::unbounded_channel().0, cancel.clone());
-    let launched = async { fixture.platform.launch(&plan, &Default::default(), &reporter).await };
-    let cancelling = async {
-        while !fixture.helper.state().asked.iter().any(|asked| asked == "LaunchVm") {
-            tokio::task::yield_now().await;
-        }
-        cancel.cancel();
-    };
-    let (launched, ()) = tokio::join!(launched, cancelling);
-    assert_eq!(launched.unwrap_err().kind, Kind::Cancelled);
+    cancel.cancel();
+    let error = fixture.platform.launch(&plan, &Default::default(), &reporter).await.unwrap_err();
+    assert_eq!((error.kind, error.left_behind), (Kind::Cancelled, Vec::new()));
+    assert!(fixture.helper.asked().iter().any(|asked| asked == "LaunchVm"));
     assert_eq!(fixture.helper.state().vms[plan.id.as_str()].pid, 0);
+    assert!(!fixture.files(&plan).initrd.exists());
 }
 
 #[tokio::test]
