@@ -97,6 +97,7 @@ by_banger() {
 }
 median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
 # What is not the wait for the guest: a boot takes a second more or less for reasons of its own, on both sides.
+# To compare builds, not the sides: ours is counted from before the launch, by hand it begins when the devices are there.
 around() { awk -v total="$1" -v from="$2" -v to="$3" 'BEGIN { printf "%.2f", total - (to - from) }'; }
 
 hands=() ours=() hands_around=() ours_around=()

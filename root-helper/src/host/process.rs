@@ -26,9 +26,7 @@ pub fn open(process: Process) -> Step<Option<OwnedFd>> {
     match start_time(process.pid) {
         Ok(start_time) if start_time == process.start_time_ticks && !has_ended(&pidfd) => Ok(Some(pidfd)),
         Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // ESRCH: it went away between opening its file and reading it.
-        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(StepError::new(attempt(), error)),
     }
 }
@@ -41,9 +39,6 @@ pub fn identify(pid: u32) -> Step<Process> {
 
 /// Whether one of its threads is called so, or so and more; not if it has ended.
 pub fn has_thread(process: Process, name: &str) -> Step<bool> {
-    let is_gone = |error: &io::Error| {
-        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
-    };
     let failed = || step(format!("look at the threads of the process {}", process.pid));
     let threads = match fs::read_dir(format!("/proc/{}/task", process.pid)) {
         Err(error) if is_gone(&error) => return Ok(false),
@@ -57,6 +52,11 @@ pub fn has_thread(process: Process, name: &str) -> Step<bool> {
         }
     }
     Ok(false)
+}
+
+/// ESRCH: it went away between opening its file and reading it.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// Sends it a signal, if it still runs.
