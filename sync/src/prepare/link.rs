@@ -76,46 +76,40 @@ impl Link {
 
     /// Sends, and listens meanwhile: a receiver that failed says why and takes nothing any more.
     pub async fn send_frame(&mut self, frame: Bytes) -> Result<(), PrepareError> {
-        let sent = tokio::select! {
-            biased;
-            sent = self.writer.write(frame) => sent,
-            early = self.incoming.reply() => {
-                return Err(match early {
-                    Ok(_) => PrepareError::Unexpected { expected: "nothing yet" },
-                    Err(error) => error,
-                });
-            }
-        };
-        match sent {
-            Ok(()) => Ok(()),
-            // The reason it is closed is among what it sent before.
-            Err(SessionError::Closed | SessionError::Send { .. }) => Err(match self.incoming.reply().await {
-                Ok(_) => PrepareError::Unexpected { expected: "nothing yet" },
-                Err(error) => error,
-            }),
-            Err(source) => Err(PrepareError::Session { source }),
-        }
+        self.write(frame, |_, _| Err(PrepareError::Unexpected { expected: "nothing yet" })).await
     }
 
     /// Sends what the receiver works on after what it works on now: the reply to that may come meanwhile.
     pub async fn send_ahead(&mut self, request: Request) -> Result<(), PrepareError> {
-        let mut write = pin!(self.writer.write(frame(&SyncRequest { body: Some(request) })));
+        let keep = |early: &mut VecDeque<Reply>, reply| {
+            early.push_back(reply);
+            Ok(())
+        };
+        self.write(frame(&SyncRequest { body: Some(request) }).into(), keep).await
+    }
+
+    /// `take` decides about a reply that comes before all of the frame is sent.
+    async fn write(
+        &mut self,
+        frame: Bytes,
+        take: impl Fn(&mut VecDeque<Reply>, Reply) -> Result<(), PrepareError>,
+    ) -> Result<(), PrepareError> {
+        let mut write = pin!(self.writer.write(frame));
         loop {
             tokio::select! {
                 biased;
-                sent = &mut write => return match sent {
-                    Ok(()) => Ok(()),
-                    Err(SessionError::Closed | SessionError::Send { .. }) => {
-                        // It says why, if not among what it said before.
-                        loop {
-                            let reply = self.incoming.next_reply().await?;
-                            self.incoming.early.push_back(reply);
-                        }
-                    }
-                    Err(source) => Err(PrepareError::Session { source }),
+                sent = &mut write => match sent {
+                    Ok(()) => return Ok(()),
+                    Err(SessionError::Closed | SessionError::Send { .. }) => break,
+                    Err(source) => return Err(PrepareError::Session { source }),
                 },
-                reply = self.incoming.next_reply() => self.incoming.early.push_back(reply?),
+                reply = self.incoming.next_reply() => take(&mut self.incoming.early, reply?)?,
             }
+        }
+        // The reason it is closed is among what it sent before.
+        loop {
+            let reply = self.incoming.next_reply().await?;
+            take(&mut self.incoming.early, reply)?;
         }
     }
 
