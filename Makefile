@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-peer clean-state
+.PHONY: help install-deps build demo test test-model lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-peer clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -38,7 +38,11 @@ demo: install-deps build ## From nothing: run the tests of examples/hello-c in a
 test: build ## Run every test, the end-to-end suite (real VMs) included
 	@tools/run-tests
 
-lint: ## Formatting, clippy with warnings denied, shellcheck where installed
+test-model: ## 2,000 random sequences of edits, git and faults against a real sshd: a quarter of an hour (BANGER_MODEL_SEED=n: others)
+	@BANGER_MODEL_SEQUENCES=$${BANGER_MODEL_SEQUENCES:-2000} BANGER_MODEL_JOBS=$${BANGER_MODEL_JOBS:-6} \
+		$(CARGO) test --release --workspace --test it -- --nocapture random_sequences
+
+lint: ## Formatting, clippy with warnings denied, shellcheck
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --release --workspace --all-targets --quiet -- -D warnings
 	@tools/lint-shell

@@ -42,19 +42,33 @@ pub fn git_command(dir: &Path) -> Command {
 impl Repo {
     /// Fresh, on branch main, nothing in it.
     pub fn empty() -> Self {
-        let place = tempfile::tempdir().unwrap();
+        Self::empty_in(tempfile::tempdir().unwrap())
+    }
+
+    fn empty_in(place: tempfile::TempDir) -> Self {
         let root = place.path().join("repo");
         std::fs::create_dir(&root).unwrap();
         let repo = Self { place, root };
         repo.git(&["init", "-q", "-b", "main"]);
         repo.git(&["config", "user.name", "Ada"]);
         repo.git(&["config", "user.email", "ada@example.com"]);
+        // Another process after every commit, which finds nothing to do.
+        repo.git(&["config", "maintenance.auto", "false"]);
         repo
     }
 
     /// With two commits and a few files.
     pub fn new() -> Self {
-        let repo = Self::empty();
+        Self::new_in(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory, where that is to be had: a disk's filesystem takes longer over thousands of them than git does.
+    pub fn new_in_memory() -> Self {
+        Self::new_in(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn new_in(place: tempfile::TempDir) -> Self {
+        let repo = Self::empty_in(place);
         repo.write("README.md", b"hello\n");
         repo.write("src/main.c", b"int main(void) { return 0; }\n");
         repo.write("src/deep/er/file.txt", b"deep\n");

@@ -151,10 +151,14 @@ impl Following {
 
     pub async fn differences(&self, include_untracked: bool) -> Vec<Difference> {
         let connection = Connection::connect(&self.way.target).await.unwrap();
-        let overlay = observe(&self.repo.root, &self.options(include_untracked)).unwrap();
-        let verified = verify(&connection, &overlay, &command(&self.guest)).await.unwrap();
+        let differences = self.differences_over(&connection, include_untracked).await;
         connection.close().await;
-        verified.differences
+        differences
+    }
+
+    pub async fn differences_over(&self, connection: &Connection, include_untracked: bool) -> Vec<Difference> {
+        let overlay = observe(&self.repo.root, &self.options(include_untracked)).unwrap();
+        verify(connection, &overlay, &command(&self.guest)).await.unwrap().differences
     }
 
     /// Ends it and hands the repository back.

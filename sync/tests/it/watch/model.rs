@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use banger_sync::ssh::Connection;
+
 use self::faults::GuestDisk;
 use super::{Following, Wanted, guest_of, number, save};
 use crate::prepare::command_with_pid;
@@ -43,6 +45,8 @@ impl Dice {
 struct Model {
     dice: Dice,
     session: Following,
+    /// What no fault cuts: whoever looks whether both sides are equal.
+    judge: Connection,
     wanted: Wanted,
     pid_file: std::path::PathBuf,
     /// Where the guest's disk can be filled.
@@ -257,7 +261,7 @@ impl Model {
             assert_eq!(flushed.guest, flushed.host, "{context}\n{log}");
         }
         let conflicts: Vec<String> = flushed.conflicts.iter().map(|one| one.path.to_string()).collect();
-        for difference in self.session.differences(include_untracked).await {
+        for difference in self.session.differences_over(&self.judge, include_untracked).await {
             let path = difference.path.to_string();
             assert!(conflicts.contains(&path), "{context}: {difference:?} is told nowhere: {conflicts:?}\n{log}");
         }
@@ -301,7 +305,7 @@ async fn random_sequences_end_equal_or_in_told_conflicts() {
 }
 
 async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
-    let repo = Repo::new();
+    let repo = Repo::new_in_memory();
     repo.write("a", b"0\n");
     repo.write("d/a", b"0\n");
     repo.write("d/e/a", b"0\n");
@@ -315,7 +319,8 @@ async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
     let session = Following::start(sshd, repo, wanted.clone()).await;
     let dice = Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let (guest_edits, log) = (BTreeMap::new(), Vec::new());
-    let mut model = Model { dice, session, wanted, pid_file, disk, guest_edits, log, counter: 0 };
+    let judge = sshd.connect().await;
+    let mut model = Model { dice, session, judge, wanted, pid_file, disk, guest_edits, log, counter: 0 };
     for operation in 0..operations {
         model.step().await;
         if operation % 25 == 24 {
@@ -324,4 +329,5 @@ async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
     }
     model.settle(&format!("seed {seed}, at the end"), include_untracked).await;
     model.session.stop().await;
+    model.judge.close().await;
 }
