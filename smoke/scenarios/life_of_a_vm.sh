@@ -23,7 +23,8 @@ expect_equal "VMs left" "$(banger vm list --json | jq '.vms | length')" 0
 
 say "console, ports, shell"
 vm_up lives
-banger vm logs lives | grep -aq 'Linux version' || fail "no kernel on the console"
+banger vm logs lives >"$scratch/console"
+grep -aq 'banger-guest: reachable' "$scratch/console" || fail "the console has no word of init's: $(head -c 2000 "$scratch/console")"
 ssh_is_listed() { banger vm ports lives --json | jq -e '.ports | any(.port == 22 and .protocol == "tcp")'; }
 eventually 60 "the SSH server among the ports" ssh_is_listed
 expect_equal "name in a shell" "$(banger vm ssh lives -- uname -n)" lives
