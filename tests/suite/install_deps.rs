@@ -28,7 +28,8 @@ fn machine() -> tempfile::TempDir {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("scratch");
     };
     let images = "skopeo umoci docker-registry htpasswd busybox musl-gcc";
-    let others = "cargo qemu-system-x86_64 qemu-img mmdebstrap newuidmap mke2fs git ssh sshd kmod make shellcheck cc cpio python3 pip3";
+    let others = "cargo qemu-system-x86_64 qemu-img mmdebstrap newuidmap mke2fs git ssh sshd kmod make shellcheck cc \
+                  cpio python3 pip3";
     for name in others.split(' ').chain(images.split(' ')) {
         program(name, "");
     }
