@@ -87,10 +87,13 @@ fn parse_memory(text: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
+/// An odd number of MiB lies beside the huge pages that could hold it (docs/decisions/0009).
+const MEMORY_STEP_MIB: u64 = 64;
+
 /// Resolves every size.
 pub fn resolve(flags: Flags, defaults: &VmDefaults, host: Host) -> Sizes {
     let automatic_vcpu = (host.cpus / 4).clamp(host.cpus.clamp(1, 2), 4);
-    let automatic_memory = (host.memory_mib / 8).clamp(1024, 8192);
+    let automatic_memory = (host.memory_mib / 8).clamp(1024, 8192) / MEMORY_STEP_MIB * MEMORY_STEP_MIB;
     Sizes {
         vcpu: pick(flags.vcpu, defaults.vcpu, automatic_vcpu, Provenance::Automatic),
         memory: pick(flags.memory, defaults.memory, mib(automatic_memory), Provenance::Automatic),
@@ -123,6 +126,7 @@ mod tests {
     fn automatic_sizes_are_a_bounded_share_of_the_host() {
         assert_eq!(sizes(1, 512), (1, 1024));
         assert_eq!(sizes(2, 23 * 1024), (2, 2944));
+        assert_eq!(sizes(2, 24_105), (2, 3008), "in steps");
         assert_eq!(sizes(8, 16 * 1024), (2, 2048));
         assert_eq!(sizes(12, 64 * 1024), (3, 8192));
         assert_eq!(sizes(128, 1 << 20), (4, 8192));
