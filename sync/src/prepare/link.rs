@@ -76,6 +76,9 @@ impl Link {
 
     /// Sends, and listens meanwhile: a receiver that failed says why and takes nothing any more.
     pub async fn send_frame(&mut self, frame: Bytes) -> Result<(), PrepareError> {
+        if !self.incoming.early.is_empty() {
+            return Err(PrepareError::Unexpected { expected: "nothing yet" });
+        }
         self.write(frame, |_, _| Err(PrepareError::Unexpected { expected: "nothing yet" })).await
     }
 
