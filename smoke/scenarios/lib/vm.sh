@@ -84,6 +84,13 @@ MAKE
   as_owner tee "$1/ignored.o" >/dev/null <<<ignored
 }
 
+# On which ones guests of banger run, for a VMM by hand beside them. Without a limit, all.
+processors_of_guests() {
+  local limit
+  limit=$(systemctl show --value --property AllowedCPUs banger.slice)
+  printf '%s\n' "${limit:-0-$(($(nproc) - 1))}"
+}
+
 # For a bench that compares: an emulated host keeps guests on one processor (smoke/src/host/machine.rs), which the other side
 # would not be.
 on_all_processors() {
