@@ -21,8 +21,7 @@ use gix_pack::data::entry::Header;
 use gix_pack::data::{Version, header};
 use sha1::{Digest as _, Sha1};
 
-pub use idx::Indexed;
-use idx::render_index;
+pub use idx::{Indexed, render_index};
 use source::{Location, Packs};
 
 /// Fast: a guest's pack is read a few times and thrown away.

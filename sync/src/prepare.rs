@@ -14,7 +14,7 @@ mod difference;
 mod error;
 pub(crate) mod link;
 pub(crate) mod metadata;
-mod packed;
+pub(crate) mod packed;
 
 use std::collections::HashMap;
 
@@ -39,6 +39,7 @@ use crate::ssh::Connection;
 use crate::wire::parse_conflict;
 pub use error::PrepareError;
 use link::Link;
+pub use packed::WORTH_ASKING;
 
 /// Frames made ahead of the channel.
 const FRAMES_AHEAD: usize = 6;
@@ -185,6 +186,12 @@ pub(crate) async fn whole(
             producer.needed.retain(|(index, _)| !made.contains(index));
         }
     }
+    if link.makes_object_files && producer.may_use_objects() {
+        let (ready, objects) = blocking(move || producer.worth_asking()).await;
+        producer = ready;
+        let made = packed::make_of_objects(link, &objects, |saved| counter.saved(saved)).await?;
+        producer.needed.retain(|(index, _)| !made.contains(index));
+    }
     let produced = transmit(link, move |out| producer.run(out), |next| counter.sent(next)).await?;
     link.send(&Request::Finish(produced.metadata.finish())).await?;
     let Outcome { conflicts, done, .. } = outcome(link).await?;
@@ -252,6 +259,11 @@ pub(crate) async fn transmit<T: Send + 'static>(
         sent(&next);
     }
     producing.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let working = tokio::task::spawn_blocking(work);
+    working.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
 }
 
 /// What a receiver says at the end of a batch.
@@ -381,6 +393,12 @@ impl Producer {
         let in_pack = sent.map(|sent| packed::find(&repository, &self.needed, sent));
         self.metadata = Some(metadata);
         Ok((self, in_pack))
+    }
+
+    /// Files that may be objects the receiver has.
+    fn worth_asking(self) -> (Self, Vec<packed::ObjectFile>) {
+        let files = packed::worth_asking(&self.overlay.repository.to_thread_local(), &self.needed, WORTH_ASKING);
+        (self, files)
     }
 
     fn run(mut self, out: &mpsc::Sender<Outgoing>) -> Result<Produced, PrepareError> {

@@ -182,6 +182,7 @@ fn receive_content<R: Read, W: Write>(
                 let pack = installer.arrived(&files)?;
                 reply(writer, Reply::Need(applier.packed(&pack, &files)?))?;
             }
+            Request::ObjectFiles(files) => reply(writer, Reply::Need(applier.objects(installer.packs()?, &files)?))?,
             Request::Modules(_) | Request::GitFileStart(_) | Request::GitFileEnd(_) if git.is_some() => {
                 return Err(ReceiverError::Unexpected { expected: "no git files" });
             }
@@ -262,6 +263,7 @@ fn welcome(home: &Home, git_moved: bool) -> Result<Welcome, ReceiverError> {
         modules: module::welcomes(home)?,
         tells_blocks: true,
         makes_packed_files: true,
+        makes_object_files: true,
     })
 }
 

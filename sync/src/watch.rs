@@ -76,6 +76,9 @@ pub struct WatchOptions {
     pub memory_file: Option<PathBuf>,
     /// Durations.
     pub tuning: Tuning,
+    /// So many bytes of changed content, and the guest is asked first which of it git has there; usually
+    /// [`crate::prepare::WORTH_ASKING`].
+    pub worth_asking: u64,
 }
 
 /// Why there is no connection now. It will be tried again.

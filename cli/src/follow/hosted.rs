@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use banger_proto::failure::Kind;
 use banger_proto::v1::{SetWorkspaceRequest, Vm, Workspace};
 use banger_sync::overlay::CopyMode;
+use banger_sync::prepare::WORTH_ASKING;
 use banger_sync::receiver::sync_command;
 use banger_sync::watch::cycle::Tuning;
 use banger_sync::watch::{Batch, Mode, Status, Watch, WatchError, WatchOptions, start};
@@ -90,6 +91,7 @@ impl Hosted {
             budget: std::env::var(BUDGET_VARIABLE).ok().and_then(|text| text.parse().ok()),
             memory_file: Some(workspace_record::digests(&paths.state, &root)),
             tuning: Tuning::default(),
+            worth_asking: WORTH_ASKING,
         };
         let (sender, batches) = mpsc::unbounded_channel();
         let (watch, engine) = start(options, Arc::new(reach), Some(sender)).await?;

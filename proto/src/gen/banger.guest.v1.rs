@@ -252,7 +252,7 @@ impl MilestoneKind {
 pub struct SyncRequest {
     #[prost(
         oneof = "sync_request::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 21, 22, 40, 41, 60"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 21, 22, 40, 41, 60"
     )]
     pub body: ::core::option::Option<sync_request::Body>,
 }
@@ -290,6 +290,8 @@ pub mod sync_request {
         Copy(super::CopyRange),
         #[prost(message, tag = "15")]
         PackedFiles(super::PackedFiles),
+        #[prost(message, tag = "16")]
+        ObjectFiles(super::ObjectFiles),
         #[prost(message, tag = "20")]
         Delta(super::DeltaPart),
         #[prost(message, tag = "21")]
@@ -380,6 +382,9 @@ pub struct Welcome {
     /// It makes PackedFiles.
     #[prost(bool, tag = "9")]
     pub makes_packed_files: bool,
+    /// It makes ObjectFiles.
+    #[prost(bool, tag = "10")]
+    pub makes_object_files: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModuleWelcome {
@@ -513,6 +518,18 @@ pub struct PackedFiles {
     /// Only saves work.
     #[prost(bytes = "vec", tag = "6")]
     pub is_next: ::prost::alloc::vec::Vec<u8>,
+}
+/// Files whose content is probably that of objects the guest has in packs, in place of sending it. They are made as they were
+/// announced, digest and all; what there is no such object for is asked for. Answered by Need, one bit a file.
+/// Bound: 8,192 files.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectFiles {
+    /// Positions, as in FileData.
+    #[prost(uint32, repeated, tag = "1")]
+    pub indexes: ::prost::alloc::vec::Vec<u32>,
+    /// Of each: the object's name, 20 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub ids: ::prost::alloc::vec::Vec<u8>,
 }
 /// Gone since the manifest was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

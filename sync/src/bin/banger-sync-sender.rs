@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use banger_sync::overlay::{ObserveOptions, Overlay, observe_with};
-use banger_sync::prepare::Receiver;
+use banger_sync::prepare::{Receiver, WORTH_ASKING};
 use banger_sync::quote::shell_quote;
 use banger_sync::ssh::{Connection, SshTarget};
 use banger_sync::watch::cycle::Tuning;
@@ -94,6 +94,7 @@ async fn followed(target: SshTarget, receiver: &str, source: &str, root: &str) -
         budget: Some(usize::MAX),
         memory_file: None,
         tuning: Tuning::default(),
+        worth_asking: WORTH_ASKING,
     };
     let (watch, running) = start(options, Arc::new(Server(target)), None).await?;
     let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();

@@ -24,6 +24,8 @@ pub struct Link {
     tells_blocks: bool,
     /// It makes files of objects in a pack.
     pub makes_packed_files: bool,
+    /// It makes files of objects it has.
+    pub makes_object_files: bool,
     writer: SessionWriter,
     incoming: Incoming,
 }
@@ -43,7 +45,7 @@ impl Link {
         let mut incoming =
             Incoming { early: VecDeque::new(), reader, buffer: FrameBuffer::default(), words: Vec::new() };
         incoming.preamble().await?;
-        Ok(Self { tells_blocks: false, makes_packed_files: false, writer, incoming })
+        Ok(Self { tells_blocks: false, makes_packed_files: false, makes_object_files: false, writer, incoming })
     }
 
     /// Opens it and exchanges greetings.
@@ -63,6 +65,7 @@ impl Link {
         match self.reply().await? {
             Reply::Welcome(welcome) if welcome.version == VERSION => {
                 (self.tells_blocks, self.makes_packed_files) = (welcome.tells_blocks, welcome.makes_packed_files);
+                self.makes_object_files = welcome.makes_object_files;
                 Ok(welcome)
             }
             Reply::Welcome(welcome) => Err(PrepareError::Version { theirs: welcome.version }),

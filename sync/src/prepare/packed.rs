@@ -1,7 +1,9 @@
-//! Files that are in the pack a receiver gets anyway: it is told where, and makes them itself.
+//! Files that are in the pack a receiver gets anyway: it is told where, and makes them itself. And files that are objects
+//! which came earlier: it is told which.
 //!
 //! ```text
 //! objects and their index ──▶ PackedFiles ─▶ makes, checks digests ─▶ Need: what it could not make ─▶ sent as content
+//! ObjectFiles ─▶ looks in its packs, makes, checks digests ─▶ Need
 //! ```
 //! Which object is which file is a guess from the index; the receiver checks each against the manifest's digest.
 
@@ -9,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
-use banger_proto::guest::v1::{Finish, PackedFiles};
+use banger_proto::guest::v1::{Finish, ObjectFiles, PackedFiles};
 use gix::index::entry::Stage;
 
 use super::PrepareError;
@@ -22,6 +24,9 @@ use crate::pack::Indexed;
 
 /// Of files in a pack, from which on it is remembered before they are made.
 const WORTH_REMEMBERING: u64 = 1 << 20;
+
+/// Bytes of content; less than that is sent before an answer is there.
+pub const WORTH_ASKING: u64 = 1 << 20;
 
 /// A pack the receiver has got.
 pub struct SentPack {
@@ -66,19 +71,10 @@ pub fn may_be_packed(entry: &Entry) -> bool {
 
 /// Looks up what is `needed`. An index that cannot be read any more finds nothing: all content is sent then.
 pub fn find(repository: &gix::Repository, needed: &[(u32, Entry)], sent: SentPack) -> InPack {
-    let mut files: Vec<File> = Vec::new();
     let roots = roots(&sent.objects);
-    if let Ok(index) = index::read(repository) {
-        let mut indexed = index.entries().iter().peekable();
-        for (position, entry) in needed.iter().filter(|(_, entry)| may_be_packed(entry)) {
-            let path = entry.path.as_bytes();
-            while indexed.next_if(|next| &**next.path(&index) < path).is_some() {}
-            let Some(next) = indexed.peek() else { break };
-            if &**next.path(&index) == path && next.stage() == Stage::Unconflicted {
-                files.extend(locate(&sent.objects, &next.id, (*position, entry.size)));
-            }
-        }
-    }
+    let objects = objects_of(repository, needed);
+    let located = objects.iter().filter_map(|object| locate(&sent.objects, &object.id, (object.index, object.size)));
+    let mut files: Vec<File> = located.collect();
     // As they lie, as neighbours of the tree are neighbours there; but what is made of an object, which may be anywhere behind
     // it, right after it, so that it need not be made twice.
     for file in &mut files {
@@ -86,6 +82,35 @@ pub fn find(repository: &gix::Repository, needed: &[(u32, Entry)], sent: SentPac
     }
     files.sort_unstable_by_key(|file| (file.root, file.offset));
     InPack { pack: sent.name, brought: sent.brought, files }
+}
+
+/// A file and what the index says it is.
+pub struct ObjectFile {
+    index: u32,
+    id: gix::ObjectId,
+    size: u64,
+}
+
+/// Those of `needed` that the receiver may have as objects, if they are at least `least` bytes together.
+pub fn worth_asking(repository: &gix::Repository, needed: &[(u32, Entry)], least: u64) -> Vec<ObjectFile> {
+    let size: u64 = needed.iter().filter(|(_, entry)| may_be_packed(entry)).map(|(_, entry)| entry.size).sum();
+    if size < least { Vec::new() } else { objects_of(repository, needed) }
+}
+
+/// As the index has them. One that cannot be read any more finds nothing.
+fn objects_of(repository: &gix::Repository, needed: &[(u32, Entry)]) -> Vec<ObjectFile> {
+    let mut files = Vec::new();
+    let Ok(index) = index::read(repository) else { return files };
+    let mut indexed = index.entries().iter().peekable();
+    for (position, entry) in needed.iter().filter(|(_, entry)| may_be_packed(entry)) {
+        let path = entry.path.as_bytes();
+        while indexed.next_if(|next| &**next.path(&index) < path).is_some() {}
+        let Some(next) = indexed.peek() else { break };
+        if &**next.path(&index) == path && next.stage() == Stage::Unconflicted {
+            files.push(ObjectFile { index: *position, id: next.id, size: entry.size });
+        }
+    }
+    files
 }
 
 /// Of each object that is made of another one, where the whole one is at the end.
@@ -107,16 +132,11 @@ fn locate(objects: &[Indexed], id: &gix::oid, (index, size): (u32, u64)) -> Opti
 }
 
 /// Has the receiver make them; returns the positions of those it made.
-pub async fn make(
-    link: &mut Link,
-    in_pack: InPack,
-    mut saved: impl FnMut(Saved),
-) -> Result<HashSet<u32>, PrepareError> {
-    let mut made = HashSet::with_capacity(in_pack.files.len());
+pub async fn make(link: &mut Link, in_pack: InPack, saved: impl FnMut(Saved)) -> Result<HashSet<u32>, PrepareError> {
     // Writing that down takes as long as the tree is large: not for what would come again in a moment.
     let size: u64 = in_pack.files.iter().map(|file| u64::from(file.length)).sum();
     let mut brought = Some(in_pack.brought).filter(|_| size > WORTH_REMEMBERING);
-    let mut request = |files: &[File]| {
+    let request = |files: &[File]| {
         Request::PackedFiles(PackedFiles {
             pack: in_pack.pack.clone(),
             indexes: files.iter().map(|file| file.index).collect(),
@@ -126,11 +146,36 @@ pub async fn make(
             is_next: bitmap::render((0..files.len()).map(|at| at > 0 && files[at - 1].root == files[at].root)),
         })
     };
-    let mut ahead = in_pack.files.chunks(PACKED_FILES);
+    make_listed(link, (&in_pack.files, request), |file| (file.index, file.size), saved).await
+}
+
+/// Has the receiver make those of which it has the objects; returns the positions of those it made.
+pub async fn make_of_objects(
+    link: &mut Link,
+    files: &[ObjectFile],
+    saved: impl FnMut(Saved),
+) -> Result<HashSet<u32>, PrepareError> {
+    let request = |files: &[ObjectFile]| {
+        let indexes = files.iter().map(|file| file.index).collect();
+        let ids = files.iter().flat_map(|file| file.id.as_slice()).copied().collect();
+        Request::ObjectFiles(ObjectFiles { indexes, ids })
+    };
+    make_listed(link, (files, request), |file| (file.index, file.size), saved).await
+}
+
+/// `of`: a file's position and size.
+async fn make_listed<T>(
+    link: &mut Link,
+    (files, mut request): (&[T], impl FnMut(&[T]) -> Request),
+    of: impl Fn(&T) -> (u32, u64),
+    mut saved: impl FnMut(Saved),
+) -> Result<HashSet<u32>, PrepareError> {
+    let mut made = HashSet::with_capacity(files.len());
+    let mut ahead = files.chunks(PACKED_FILES);
     if let Some(files) = ahead.next() {
         link.send(&request(files)).await?;
     }
-    for files in in_pack.files.chunks(PACKED_FILES) {
+    for files in files.chunks(PACKED_FILES) {
         // It has something to do while the reply is on its way.
         if let Some(next) = ahead.next() {
             link.send_ahead(request(next)).await?;
@@ -143,8 +188,9 @@ pub async fn make(
         };
         let mut now = Saved::default();
         for (file, _) in files.iter().zip(bits).filter(|(_, is_needed)| !*is_needed) {
-            made.insert(file.index);
-            now = Saved { files: now.files + 1, bytes: now.bytes + file.size };
+            let (index, size) = of(file);
+            made.insert(index);
+            now = Saved { files: now.files + 1, bytes: now.bytes + size };
         }
         saved(now);
     }

@@ -187,6 +187,18 @@ impl<'a> GitInstaller<'a> {
         opened.map_err(ReceiverError::in_git("open a pack in", "objects/pack"))
     }
 
+    /// Where packs are; `None` as long as there are none.
+    ///
+    /// # Errors
+    /// [`ReceiverError::Io`].
+    pub fn packs(&self) -> Result<Option<Dir>, ReceiverError> {
+        match open_directory(&self.home.git, "objects/pack") {
+            Ok(packs) => Ok(Some(packs)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(ReceiverError::in_git("open", "objects/pack")(error)),
+        }
+    }
+
     /// What was installed.
     ///
     /// # Errors

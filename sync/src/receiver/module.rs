@@ -168,6 +168,7 @@ impl Module {
             modules: Vec::new(),
             tells_blocks: false,
             makes_packed_files: false,
+            makes_object_files: false,
         };
         Ok(ModuleWelcome { parts: self.name.parts.clone(), welcome: Some(welcome) })
     }

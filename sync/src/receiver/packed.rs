@@ -2,9 +2,11 @@
 //!
 //! The host says which object is which file, and may be wrong about it: a filter, another line ending, a file that
 //! changed. So every file is checked against the manifest's digest before it is written, and what does not fit is asked
-//! for. [`entry`] is the pack's format.
+//! for. [`found`] is the same for objects that came earlier, [`index`] and [`entry`] are the formats.
 
 mod entry;
+mod found;
+mod index;
 mod objects;
 
 use std::collections::HashSet;
@@ -94,11 +96,17 @@ impl Applier<'_> {
         if self.staging.is_none() {
             self.staging = Staging::begin(self.home(), self.slots())?;
         }
-        let workshop = std::mem::take(&mut self.workshop).of_pack(&told.pack);
+        let made = self.make(&told.pack, pack, &wanted)?;
+        Ok(Need { bitmap: bitmap::render(made.into_iter().map(|made| !made)) })
+    }
+
+    /// Says of each whether it is made.
+    fn make(&mut self, name: &str, pack: &File, wanted: &[Wanted]) -> Result<Vec<bool>, ReceiverError> {
+        let workshop = std::mem::take(&mut self.workshop).of_pack(name);
         let (home, slots, staging) = (self.home(), self.slots(), self.staging.as_ref());
         let room = Room::new(ROOM);
         let outcomes = parallel::map_weighted(
-            &wanted,
+            wanted,
             |wanted| Weight { times: 1 + slots[wanted.index].entry.size / USUAL, is_next: wanted.is_next },
             || {
                 let walker = staging.map_or_else(|| home.walker(), Staging::walker)?;
@@ -107,7 +115,7 @@ impl Applier<'_> {
             |maker, wanted| maker.make(wanted, &slots[wanted.index]),
         )?;
         self.workshop = workshop;
-        let bitmap = bitmap::render(outcomes.iter().map(Option::is_none));
+        let made = outcomes.iter().map(Option::is_some).collect();
         for (wanted, placed) in wanted.iter().zip(outcomes) {
             if let Some(placed) = placed {
                 self.settle(wanted.index, placed)?;
@@ -116,7 +124,7 @@ impl Applier<'_> {
                 }
             }
         }
-        Ok(Need { bitmap })
+        Ok(made)
     }
 
     fn wanted(&mut self, told: &PackedFiles) -> Result<Vec<Wanted>, ReceiverError> {

@@ -111,8 +111,8 @@ impl Plan {
                 (Decision::Keep | Decision::Write, _) => {}
             }
         }
-        for entry in upserts {
-            let Decided { mut state, seen, .. } = decide_entry(home, &mut walker, &entry)?;
+        let decided = parallel::map(&upserts, || home.walker(), |walker, entry| decide_entry(home, walker, entry))?;
+        for (entry, Decided { mut state, seen, .. }) in upserts.into_iter().zip(decided) {
             if against == Against::All && matches!(state, SlotState::Conflict(..)) {
                 state = SlotState::Needed;
             }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use banger_proto::guest::v1::sync_reply::Body as Reply;
 use banger_proto::guest::v1::sync_request::Body as Request;
 use banger_proto::guest::v1::{Check, DeltaPart, Fetch, WireEntry};
+use tokio::sync::mpsc;
 
 use super::mirror::Changes;
 use crate::entry::Entry;
@@ -14,7 +15,8 @@ use crate::path::TreePath;
 use crate::prepare::content::{self, Changed, Contents};
 use crate::prepare::link::Link;
 use crate::prepare::metadata::Metadata;
-use crate::prepare::{Outcome, PrepareError, outcome, transmit};
+use crate::prepare::packed::{self, ObjectFile};
+use crate::prepare::{self, Outcome, PrepareError, outcome, transmit};
 use crate::wire::{LINK_LIMIT, parse_entry, parse_kind};
 
 /// Entries in one part; with the longest paths still far below the limit of a frame.
@@ -29,8 +31,10 @@ pub struct Outgoing<'a> {
     pub began: SystemTime,
     /// Over what the guest changed as well.
     pub force: bool,
-    /// The git files and where their objects are.
-    pub git: Option<(Metadata, gix::ThreadSafeRepository)>,
+    /// What there is to say about git.
+    pub git: Option<Metadata>,
+    /// Where objects are, if files may be some, and from how many bytes on it is worth asking for them.
+    pub objects: Option<(gix::ThreadSafeRepository, u64)>,
 }
 
 /// What became of it.
@@ -44,18 +48,22 @@ pub struct Sent {
 
 /// Sends a batch and waits until it is applied.
 pub async fn send(link: &mut Link, batch: Outgoing<'_>) -> Result<Sent, PrepareError> {
-    let Outgoing { changes, root, began, force, git } = batch;
+    let Outgoing { changes, root, began, force, git, objects } = batch;
     announce(link, changes, force).await?;
     let needed: Vec<(u32, Entry)> = (0_u32..).zip(changes.upserts.iter().cloned()).collect();
-    let blocks = link.known_blocks(&needed).await?;
+    let mut pending = Pending { needed, git, objects };
     let (mut files, mut bytes) = (0, 0);
-    let produce = move |out: &tokio::sync::mpsc::Sender<_>| {
+    if link.makes_object_files {
+        let (ready, objects) = transmit(link, move |out| pending.objects(out), |frame| bytes += frame.bytes).await?;
+        pending = ready;
+        let made = packed::make_of_objects(link, &objects, |saved| files += saved.files).await?;
+        pending.needed.retain(|(index, _)| !made.contains(index));
+    }
+    let blocks = link.known_blocks(&pending.needed).await?;
+    let produce = move |out: &mpsc::Sender<_>| {
         let contents = Contents { root: &root, began, source: &Source::Worktree };
-        let changed = content::send(&contents, (&needed, &blocks), out)?;
-        if let Some((metadata, repository)) = &git {
-            metadata.send(&repository.to_thread_local(), out)?;
-        }
-        Ok((changed, git.map(|(metadata, _)| metadata)))
+        let changed = content::send(&contents, (&pending.needed, &blocks), out)?;
+        Ok((changed, pending.finish(out)?))
     };
     let (changed, git) = transmit(link, produce, |frame| {
         files += frame.files;
@@ -66,6 +74,34 @@ pub async fn send(link: &mut Link, batch: Outgoing<'_>) -> Result<Sent, PrepareE
     link.send(&Request::Finish(finish)).await?;
     let outcome = outcome(link).await?;
     Ok(Sent { outcome, changed, files, bytes, git })
+}
+
+/// What of a batch is not sent yet.
+struct Pending {
+    needed: Vec<(u32, Entry)>,
+    git: Option<Metadata>,
+    objects: Option<(gix::ThreadSafeRepository, u64)>,
+}
+
+impl Pending {
+    /// Sends objects ahead if files are made of them; which those may be.
+    fn objects(mut self, out: &mpsc::Sender<prepare::Outgoing>) -> Result<(Self, Vec<ObjectFile>), PrepareError> {
+        let Some((repository, least)) = &self.objects else { return Ok((self, Vec::new())) };
+        let repository = repository.to_thread_local();
+        let files = packed::worth_asking(&repository, &self.needed, *least);
+        if let Some(metadata) = self.git.as_mut().filter(|_| !files.is_empty()) {
+            metadata.send_objects(&repository, out)?;
+        }
+        Ok((self, files))
+    }
+
+    /// Sends what is left about git.
+    fn finish(self, out: &mpsc::Sender<prepare::Outgoing>) -> Result<Option<Metadata>, PrepareError> {
+        if let (Some(metadata), Some((repository, _))) = (&self.git, &self.objects) {
+            metadata.send(&repository.to_thread_local(), out)?;
+        }
+        Ok(self.git)
+    }
 }
 
 async fn announce(link: &mut Link, changes: &Changes, force: bool) -> Result<(), PrepareError> {

@@ -189,3 +189,50 @@ fn no_temporaries(root: &Path) {
     assert_eq!(found.stdout, b"");
     assert_eq!(git_in(root, &["status", "--porcelain"]), b"");
 }
+
+/// Two branches that differ in every one of forty files, 2 MB of content that does not get smaller on each, and `main` is
+/// checked out.
+pub fn two_branches() -> Repo {
+    let repo = Repo::new();
+    for (branch, seed) in [("main", 0), ("other", 1000)] {
+        if branch != "main" {
+            repo.git(&["checkout", "-q", "-b", branch]);
+        }
+        for file in 0..40 {
+            repo.write(format!("many/{}/{file}", file % 5), &noise(50_000, seed + file));
+        }
+        repo.commit(branch);
+    }
+    repo.git(&["checkout", "-q", "main"]);
+    repo
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_guest_has_of_an_earlier_checkout_is_not_sent_again() {
+    let Some(sshd) = Sshd::start() else { return };
+    let connection = sshd.connect().await;
+    let repo = two_branches();
+    let guest = repo.place.path().join("guest");
+    let mut sent = Vec::new();
+    let mut bring = async |branch: &str| {
+        repo.git(&["checkout", "-q", branch]);
+        let overlay = observe(&repo.root, &ObserveOptions::default()).unwrap();
+        let prepared = prepare_into(&connection, &overlay, &guest).await.unwrap();
+        assert!(prepared.conflicts.is_empty(), "{branch}");
+        assert_eq!(prepared.tree_digest, overlay.tree_digest(), "{branch}");
+        assert_same_for_git(branch, &repo.root, &guest);
+        sent.push((prepared.files_sent, prepared.bytes_sent));
+    };
+    bring("main").await;
+    bring("other").await;
+    bring("main").await;
+    bring("other").await;
+    // The guest's git tidies up, and has only one of them any more.
+    git_in(&guest, &["reflog", "expire", "--expire=now", "--all"]);
+    git_in(&guest, &["-c", "gc.pruneExpire=now", "gc", "-q", "--prune=now"]);
+    bring("main").await;
+    bring("other").await;
+    let (files, bytes): (Vec<u64>, Vec<u64>) = sent.into_iter().unzip();
+    assert!(files[1..].iter().all(|files| *files == 40), "{files:?}");
+    assert!(bytes[2] < 20_000 && bytes[3] < 20_000, "{bytes:?}");
+}

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use banger_sync::digest::TreeDigest;
 use banger_sync::overlay::{ObserveOptions, observe};
 use banger_sync::path::TreePath;
+use banger_sync::prepare::WORTH_ASKING;
 use banger_sync::ssh::{Connection, SshTarget};
 use banger_sync::verify::{Difference, verify};
 use banger_sync::watch::cycle::Tuning;
@@ -81,6 +82,8 @@ pub struct Wanted {
     pub include_untracked: bool,
     pub budget: Option<usize>,
     pub tuning: Tuning,
+    /// Instead of what is usual.
+    pub worth_asking: Option<u64>,
     /// Instead of the plain receiver.
     pub command: Option<String>,
     /// Instead of [`guest_of`].
@@ -185,6 +188,7 @@ async fn launch(
         budget: wanted.budget,
         memory_file: None,
         tuning: wanted.tuning,
+        worth_asking: wanted.worth_asking.unwrap_or(WORTH_ASKING),
     };
     let reach: Arc<dyn Reach> = way.clone();
     let (watch, running) = start(options, reach, Some(sender)).await.unwrap();

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use banger_proto::guest::v1::{GitFileEnd, GitFileStart, GitRole, Need, PackedFiles};
+use banger_proto::guest::v1::{GitFileEnd, GitFileStart, GitRole, Need, ObjectFiles, PackedFiles};
 
 use super::*;
 
@@ -283,6 +283,135 @@ proptest! {
         let (_, replies) = pack.run(&place.root, pack.files(), &[]);
         let asked = asked_for(&replies);
         for (number, (entry, (.., content))) in pack.entries().iter().zip(&pack.blobs).enumerate() {
+            let path = place.root.join(str::from_utf8(&entry.path).unwrap());
+            if asked.contains(&number) {
+                prop_assert!(!path.exists());
+            } else {
+                prop_assert_eq!(&std::fs::read(path).unwrap(), content);
+            }
+        }
+    }
+}
+
+impl Pack {
+    /// The same files elsewhere, by the names of their objects.
+    fn objects(&self) -> ObjectFiles {
+        let name = |content: &[u8]| gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, content);
+        let ids = self.blobs.iter().flat_map(|(.., content)| name(content).unwrap().as_slice().to_vec());
+        ObjectFiles { indexes: (0..u32::try_from(self.blobs.len()).unwrap()).collect(), ids: ids.collect() }
+    }
+
+    fn elsewhere(&self) -> Vec<WireEntry> {
+        let moved = |mut entry: WireEntry| {
+            entry.path[0] = b'e';
+            entry
+        };
+        self.entries().into_iter().map(moved).collect()
+    }
+
+    /// One conversation brings the pack, another names its objects.
+    fn run_again(
+        &self,
+        place: &Place,
+        objects: ObjectFiles,
+        after: &[Request],
+    ) -> (Result<(), ReceiverError>, Vec<Reply>) {
+        let mut requests = vec![hello()];
+        requests.extend(manifest(&self.elsewhere()));
+        requests.push(Request::ObjectFiles(objects));
+        requests.extend_from_slice(after);
+        send(&place.root, &requests)
+    }
+
+    fn brought() -> (Place, Self) {
+        let (place, pack) = (Place::new(), MADE.get_or_init(Self::of_deltas).clone());
+        pack.run(&place.root, pack.files(), &[finish()]).0.unwrap();
+        (place, pack)
+    }
+}
+
+#[test]
+fn objects_that_came_earlier_become_files() {
+    let (place, pack) = Pack::brought();
+    let (outcome, replies) = pack.run_again(&place, pack.objects(), &[finish()]);
+    outcome.unwrap();
+    assert_eq!(asked_for(&replies), []);
+    assert!(matches!(replies.last(), Some(Reply::Done(done)) if done.files_written == 14 && done.files_removed == 14));
+    for (entry, (.., content)) in pack.elsewhere().iter().zip(&pack.blobs) {
+        assert_eq!(std::fs::read(place.root.join(str::from_utf8(&entry.path).unwrap())).unwrap(), *content);
+    }
+}
+
+#[test]
+fn objects_there_are_not_are_asked_for() {
+    let (place, pack) = Pack::brought();
+    let mut objects = pack.objects();
+    // Nobody's, and another file's.
+    objects.ids[..20].fill(7);
+    objects.ids.copy_within(60..80, 40);
+    let contents = [0, 2].map(|at| batch(u32::try_from(at).unwrap(), &pack.elsewhere()[at], &pack.blobs[at].2));
+    let (outcome, replies) = pack.run_again(&place, objects, &[&contents[..], &[finish()]].concat());
+    outcome.unwrap();
+    assert_eq!(asked_for(&replies), [0, 2]);
+    // Without any pack, and with what is none.
+    let packs = place.root.join(".git/objects/pack");
+    std::fs::remove_dir_all(&packs).unwrap();
+    let everything: Vec<usize> = (0..14).collect();
+    for with_directory in [false, true] {
+        if with_directory {
+            std::fs::create_dir_all(&packs).unwrap();
+            std::fs::write(packs.join("pack-a.idx"), &pack.index).unwrap();
+            std::fs::write(packs.join("pack-b.idx"), "no index").unwrap();
+            std::fs::write(packs.join("pack-b.pack"), "no pack").unwrap();
+            symlink(place.outside.join("precious"), packs.join("pack-c.idx")).unwrap();
+            std::fs::create_dir(packs.join("pack-d.idx")).unwrap();
+        }
+        let mut requests = vec![hello()];
+        requests.extend(manifest(&pack.entries()));
+        requests.push(Request::ObjectFiles(pack.objects()));
+        assert_eq!(asked_for(&send(&place.root, &requests).1), everything);
+    }
+    place.assert_outside_untouched();
+}
+
+#[test]
+fn no_list_of_objects_makes_anything_but_files_that_were_announced() {
+    let (place, pack) = Pack::brought();
+    let with = |change: &dyn Fn(&mut ObjectFiles)| {
+        let mut objects = pack.objects();
+        change(&mut objects);
+        objects
+    };
+    let many = |count: u32| ObjectFiles { indexes: (0..count).collect(), ids: vec![1; count as usize * 20] };
+    for objects in [
+        with(&|objects| objects.indexes[1] = 0),
+        with(&|objects| objects.indexes[13] = 14),
+        with(&|objects| objects.indexes[13] = u32::MAX),
+        with(&|objects| objects.ids.truncate(13 * 20)),
+        with(&|objects| objects.ids.push(1)),
+        with(&|objects| objects.indexes.clear()),
+        many(8193),
+    ] {
+        let (outcome, _) = pack.run_again(&place, objects.clone(), &[finish()]);
+        assert!(matches!(outcome, Err(ReceiverError::Unexpected { .. })), "{objects:?}: {outcome:?}");
+        assert!(!place.root.join("e").exists());
+    }
+    place.assert_outside_untouched();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn no_damage_to_packs_makes_a_wrong_file(in_pack in any::<bool>(), at in 8_usize..3000, to in any::<u8>()) {
+        let (place, pack) = Pack::brought();
+        let name = place.root.join(format!(".git/objects/pack/pack-{NAME}.{}", if in_pack { "pack" } else { "idx" }));
+        let mut bytes = std::fs::read(&name).unwrap();
+        let at = at % bytes.len();
+        bytes[at] = to;
+        std::fs::write(&name, bytes).unwrap();
+        let (_, replies) = pack.run_again(&place, pack.objects(), &[]);
+        let asked = asked_for(&replies);
+        for (number, (entry, (.., content))) in pack.elsewhere().iter().zip(&pack.blobs).enumerate() {
             let path = place.root.join(str::from_utf8(&entry.path).unwrap());
             if asked.contains(&number) {
                 prop_assert!(!path.exists());

@@ -266,14 +266,15 @@ impl Session {
         let git = match seen.side {
             GitSide::Read => {
                 let metadata = Metadata::plan(&seen.overlay.git, &self.welcome, &self.options.guest_path);
-                Some((metadata.map_err(Trouble::Link)?, seen.overlay.repository.clone()))
+                Some(metadata.map_err(Trouble::Link)?)
             }
             GitSide::Unmoved => None,
         };
-        let git = git.filter(|(metadata, _)| !metadata.is_empty() && !self.welcome.git_moved);
+        let git = git.filter(|metadata| !metadata.is_empty() && !self.welcome.git_moved);
         let with_git = git.is_some();
         if !changes.is_empty() || with_git {
-            self.send(&changes, false, (seen.overlay.began, git)).await?;
+            let objects = (seen.overlay.repository.clone(), self.options.worth_asking);
+            self.send(&changes, false, (seen.overlay.began, git, Some(objects))).await?;
         }
         if seen.side == GitSide::Read {
             self.sent_git = Some(seen.git.stamp.clone());
@@ -319,7 +320,7 @@ impl Session {
             return Ok(());
         }
         self.check_emptied(self.mirror.len_after(&changes))?;
-        self.send(&changes, false, (began, None)).await?;
+        self.send(&changes, false, (began, None, None)).await?;
         if changes.hides_from_index {
             self.reread_git = true;
             self.cycle.hint_tree(self.now());
@@ -383,19 +384,19 @@ impl Session {
                 None => changes.removals.push(path),
             }
         }
-        self.send(&changes, force, (began, None)).await
+        self.send(&changes, force, (began, None, None)).await
     }
 
     async fn send(
         &mut self,
         changes: &Changes,
         force: bool,
-        (began, git): (SystemTime, Option<(Metadata, gix::ThreadSafeRepository)>),
+        (began, git, objects): (SystemTime, Option<Metadata>, Option<(gix::ThreadSafeRepository, u64)>),
     ) -> Result<(), Trouble> {
         let watch = Instant::now();
         let with_git = git.is_some();
         let link = self.link.as_mut().ok_or_else(not_connected)?;
-        let batch = Outgoing { changes, root: self.root.clone(), began, force, git };
+        let batch = Outgoing { changes, root: self.root.clone(), began, force, git, objects };
         let Sent { outcome, changed, files, bytes, git } = round::send(link, batch).await.map_err(Trouble::Link)?;
         self.mirror.apply(changes, &changed, outcome.conflicts);
         match git {

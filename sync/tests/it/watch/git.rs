@@ -151,3 +151,54 @@ async fn a_checkout_never_shows_a_mixed_tree() {
     assert!(seen[0] + seen[1] > 0);
     session.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_of_what_the_guest_has_sends_no_content() {
+    let Some(sshd) = Sshd::start() else { return };
+    let mut session = Following::start(&sshd, crate::packed::two_branches(), Wanted::default()).await;
+    session.until("in step", is_in_step).await;
+    let mut check_out = async |branch: &str| {
+        session.repo.git(&["checkout", "-q", branch]);
+        session.assert_in_step(branch).await;
+        let (mut files, mut bytes) = (0, 0);
+        while let Ok(batch) = session.batches.try_recv() {
+            (files, bytes) = (files + batch.files, bytes + batch.bytes);
+        }
+        (files, bytes)
+    };
+    check_out("main").await;
+    // Its objects come, and the files are made of them.
+    let (files, bytes) = check_out("other").await;
+    assert!(files == 40 && (2_000_000..2_300_000).contains(&bytes), "{files} files, {bytes} bytes");
+    for branch in ["main", "other"] {
+        let (files, bytes) = check_out(branch).await;
+        assert!(files == 40 && bytes < 20_000, "{branch}: {files} files, {bytes} bytes");
+    }
+    // Where the guest lost its packs, content comes.
+    let packs = session.guest.join(".git/objects/pack");
+    let names = || std::fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().path());
+    names().filter(|path| path.extension().is_some_and(|end| end == "idx")).for_each(|path| {
+        std::fs::remove_file(path).unwrap();
+    });
+    session.repo.git(&["checkout", "-q", "main"]);
+    session.assert_in_step("without packs").await;
+    session.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_guest_did_stays_when_files_are_made_of_objects() {
+    let Some(sshd) = Sshd::start() else { return };
+    let session = Following::start(&sshd, crate::packed::two_branches(), Wanted::default()).await;
+    session.until("in step", is_in_step).await;
+    for branch in ["other", "main"] {
+        session.repo.git(&["checkout", "-q", branch]);
+        session.assert_in_step(branch).await;
+    }
+    std::fs::write(session.guest.join("many/3/3"), "the guest's work").unwrap();
+    session.repo.git(&["checkout", "-q", "other"]);
+    let flushed = session.watch.flush().await.unwrap();
+    assert_eq!(flushed.conflicts.iter().map(|one| one.path.to_string()).collect::<Vec<_>>(), ["many/3/3"]);
+    assert_eq!(std::fs::read(session.guest.join("many/3/3")).unwrap(), b"the guest's work");
+    assert_eq!(session.differences(false).await.len(), 1);
+    session.stop().await;
+}

@@ -315,7 +315,10 @@ async fn sequence(sshd: &Sshd, seed: usize, operations: usize) {
     let pid_file = repo.place.path().join("pid");
     let command = command_with_pid(&guest, &pid_file);
     let include_untracked = seed.is_multiple_of(2);
-    let wanted = Wanted { include_untracked, command: Some(command), guest: Some(guest), ..Wanted::default() };
+    // Files are small here, and what git has is to be asked for as well.
+    let worth_asking = (seed % 4 >= 2).then_some(1);
+    let (command, guest) = (Some(command), Some(guest));
+    let wanted = Wanted { include_untracked, worth_asking, command, guest, ..Wanted::default() };
     let session = Following::start(sshd, repo, wanted.clone()).await;
     let dice = Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let (guest_edits, log) = (BTreeMap::new(), Vec::new());
