@@ -15,9 +15,12 @@ use crate::host::image::Image;
 use crate::host::reach::Reach;
 use crate::layout::Layout;
 use crate::scenario::User;
+use crate::ui;
 
 /// Emulated on a busy machine it takes a minute.
 const UP_LIMIT: Duration = Duration::from_secs(300);
+/// Before it is begun again: one emulated boot of some dozens stops early in the kernel for ever, and says nothing.
+const UP_LIMITS_EMULATED: &[Duration] = &[Duration::from_secs(120), Duration::from_secs(180), UP_LIMIT];
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// Busy with several guests it may take seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
@@ -61,12 +64,36 @@ pub struct Machine {
 impl Machine {
     /// Boots the image with the payload as a second, read-only disk; returns when systemd has started everything.
     pub fn boot(layout: &Layout, image: &Image, payload: &Path) -> Result<Self> {
+        let accelerator = Accelerator::observe();
+        let limits = match accelerator {
+            Accelerator::Kvm => &[UP_LIMIT][..],
+            Accelerator::Tcg => UP_LIMITS_EMULATED,
+        };
+        let console = layout.logs().join("console.log");
+        within(
+            limits,
+            |limit| Self::start(layout, image, payload, (accelerator, limit)),
+            |number, error| {
+                ui::problem(error);
+                ui::step("booting the test host again");
+                let kept = layout.logs().join(format!("console-of-failed-boot-{number}.log"));
+                let _ = std::fs::rename(&console, kept);
+            },
+        )
+    }
+
+    fn start(
+        layout: &Layout,
+        image: &Image,
+        payload: &Path,
+        (accelerator, limit): (Accelerator, Duration),
+    ) -> Result<Self> {
         let overlay = layout.run("overlay.qcow2");
         let mut create = bounded::command("qemu-img", STEP_LIMIT);
         create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(image.file("disk.raw")).arg(&overlay);
         bounded::succeed("making the overlay", &mut create, &layout.logs().join("qemu.log"))?;
 
-        let (accelerator, port) = (Accelerator::observe(), free_port()?);
+        let port = free_port()?;
         let console = layout.logs().join("console.log");
         let started = Instant::now();
         let mut command = qemu(accelerator, port, &console);
@@ -83,7 +110,7 @@ impl Machine {
         let mut machine =
             Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console, log: log_path, boots };
 
-        machine.wait_for_ssh(started + UP_LIMIT)?;
+        machine.wait_for_ssh(started, limit)?;
         machine.until_ssh = started.elapsed();
         machine.wait_for_systemd(layout)?;
         machine.until_running = started.elapsed();
@@ -147,14 +174,14 @@ impl Machine {
         Error::HostIsDown { reason: reason.into(), console: bounded::end(&self.console) }
     }
 
-    fn wait_for_ssh(&mut self, deadline: Instant) -> Result<()> {
+    fn wait_for_ssh(&mut self, started: Instant, limit: Duration) -> Result<()> {
         while !greets(self.reach.port) {
             if let Ok(Some(status)) = self.qemu.try_wait() {
                 let said = bounded::end(&self.log);
                 return Err(self.is_down(format!("QEMU ended with {status}, saying\n{said}")));
             }
-            if Instant::now() > deadline {
-                return Err(self.is_down(format!("no sshd within {} s", UP_LIMIT.as_secs())));
+            if started.elapsed() > limit {
+                return Err(self.is_down(format!("no sshd within {} s", limit.as_secs())));
             }
             std::thread::sleep(PAUSE);
         }
@@ -184,6 +211,22 @@ impl Drop for Machine {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
+}
+
+/// Until one comes up; `failed` is told about each that did not, but for the last.
+fn within<T, E>(
+    limits: &[Duration],
+    mut start: impl FnMut(Duration) -> std::result::Result<T, E>,
+    mut failed: impl FnMut(usize, &E),
+) -> std::result::Result<T, E> {
+    let (last, others) = limits.split_last().map_or((&UP_LIMIT, &[][..]), |(last, others)| (last, others));
+    for (number, limit) in (1..).zip(others) {
+        match start(*limit) {
+            Ok(up) => return Ok(up),
+            Err(error) => failed(number, &error),
+        }
+    }
+    start(*last)
 }
 
 fn qemu(accelerator: Accelerator, port: u16, console: &Path) -> Command {
@@ -220,4 +263,27 @@ fn greets(port: u16) -> bool {
     let mut start = [0; 4];
     let read = stream.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| stream.read_exact(&mut start));
     read.is_ok() && &start == b"SSH-"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_does_not_come_up_is_begun_again_and_the_last_error_counts() {
+        for comes_up in 1..=4 {
+            let (mut starts, mut told) = (Vec::new(), Vec::new());
+            let outcome = within(
+                UP_LIMITS_EMULATED,
+                |limit| {
+                    starts.push(limit.as_secs());
+                    if starts.len() == comes_up { Ok(comes_up) } else { Err(starts.len()) }
+                },
+                |number, error| told.push((number, *error)),
+            );
+            assert_eq!(outcome, if comes_up <= 3 { Ok(comes_up) } else { Err(3) });
+            assert_eq!(starts, [120, 180, 300][..comes_up.min(3)]);
+            assert_eq!(told, [(1, 1), (2, 2)][..comes_up.min(3) - 1]);
+        }
+    }
 }
