@@ -33,7 +33,7 @@ const EMULATED: &str = " tsc=reliable clocksource=tsc nohz=off highres=off \
      kvm_amd.nested=0 kvm_amd.vgif=0 kvm.halt_poll_ns=0 \
      hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_check_interval_secs=20";
 /// Emulated, guests that move from one processor to the other die, and take the host along: of four made at once one did
-/// each time, and none when they stay. Benches of one guest undo it (`on_all_processors` of the scenarios' library).
+/// each time, and none when they stay. `bench_peer` undoes it (`on_all_processors` of the scenarios' library).
 const ON_ONE_PROCESSOR: &str = "mkdir -p /run/systemd/system/banger.slice.d && \
      printf '[Slice]\\nAllowedCPUs=1\\n' >/run/systemd/system/banger.slice.d/one-processor.conf && systemctl daemon-reload";
 /// What each kernel begins with.

@@ -53,7 +53,8 @@ pub async fn send(link: &mut Link, batch: Outgoing<'_>) -> Result<Sent, PrepareE
     let needed: Vec<(u32, Entry)> = (0_u32..).zip(changes.upserts.iter().cloned()).collect();
     let mut pending = Pending { needed, git, objects };
     let (mut files, mut bytes) = (0, 0);
-    if link.makes_object_files {
+    // A save has nothing to ask, and is not to wait for a thread that finds that out.
+    if link.makes_object_files && pending.objects.is_some() {
         let (ready, objects) = transmit(link, move |out| pending.objects(out), |frame| bytes += frame.bytes).await?;
         pending = ready;
         let made = packed::make_of_objects(link, &objects, |saved| files += saved.files).await?;
