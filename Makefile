@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test test-model lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-peer clean-state
+.PHONY: help install-deps build demo test test-model lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-firecracker bench-peer clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -17,7 +17,7 @@ GUEST_TARGET := x86_64-unknown-linux-gnu
 export BANGER_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install-deps: ## Install the distribution packages banger and its tests need (only what is missing)
 	@tools/install-deps
@@ -76,6 +76,10 @@ bench-latency: ## Measure how soon a save is on the other side, against lsyncd; 
 	@$(CARGO) build --release --quiet -p banger-sync -p banger-tests --bin banger-sync-sender \
 		--bin banger-sync-receiver --bin banger-bench
 	@$(RELEASE)/banger-bench latency
+
+bench-firecracker: build ## Measure the installed mode against Firecracker by hand in the smoke host; writes target/bench/firecracker.json
+	@$(CARGO) build --release --quiet -p banger-smoke
+	@$(RELEASE)/banger-smoke run --scenario bench_firecracker --measurements $(TARGET_DIR)/bench/firecracker.json
 
 bench-peer: build ## Measure `vm run` against microsandbox in the smoke host; writes target/bench/peer.json
 	@$(CARGO) build --release --quiet -p banger-smoke
