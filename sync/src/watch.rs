@@ -26,6 +26,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use banger_proto::failure::{Classified, Kind};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -200,6 +201,7 @@ enum Command {
     Release,
     Pause,
     Resume,
+    Show { shown: oneshot::Sender<()> },
     Prefer { side: Side, path: TreePath, reply: oneshot::Sender<Result<(), PreferError>> },
     Stop,
 }
@@ -267,6 +269,15 @@ impl Watch {
     /// Goes on, also after the session stopped by itself: whoever asks says that it is fine now.
     pub fn resume(&self) {
         let _ = self.commands.send(Command::Resume);
+    }
+
+    /// Waits until [`Watch::status`] shows what was asked for before, a dropped [`Held`] included; a session in the
+    /// middle of something is not waited for longer than `limit`.
+    pub async fn shown(&self, limit: Duration) {
+        let (shown, answer) = oneshot::channel();
+        if self.commands.send(Command::Show { shown }).is_ok() {
+            let _ = tokio::time::timeout(limit, answer).await;
+        }
     }
 
     /// Ends it.

@@ -16,6 +16,8 @@ use crate::view::follow::{FlushedView, StatusView};
 pub const LINE_LIMIT: u64 = 16 << 20;
 /// For everything that needs no guest.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For a session that goes on: longer than it takes for that at most.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,7 +98,19 @@ impl Ask {
 pub struct Holding {
     /// What the tree is.
     pub flushed: FlushedView,
-    _stream: BufReader<UnixStream>,
+    stream: BufReader<UnixStream>,
+}
+
+impl Holding {
+    /// Lets the session go on, and waits a moment until its status says so. Dropping it lets it go on, too.
+    pub async fn release(mut self) {
+        let going_on = async {
+            self.stream.shutdown().await?;
+            // Nothing comes any more; the session closes its end.
+            self.stream.read_u8().await
+        };
+        let _ = tokio::time::timeout(RELEASE_LIMIT, going_on).await;
+    }
 }
 
 /// Asks, and waits for the answer.
@@ -113,7 +127,7 @@ pub async fn ask(place: &Place, ask: &Ask) -> Result<Answer, CliError> {
 /// As [`ask`].
 pub async fn hold(place: &Place) -> Result<Holding, CliError> {
     match converse(place, &Ask::Hold).await? {
-        (Answer::Flushed(flushed), stream) => Ok(Holding { flushed, _stream: stream }),
+        (Answer::Flushed(flushed), stream) => Ok(Holding { flushed, stream }),
         _ => Err(strange()),
     }
 }

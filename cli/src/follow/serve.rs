@@ -1,6 +1,7 @@
 //! A session's end of [`super::control`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use banger_proto::failure::{Classified, Failure, Kind};
 use banger_sync::path::TreePath;
@@ -11,6 +12,9 @@ use tokio::net::{UnixListener, UnixStream};
 use super::control::{Answer, Ask, LINE_LIMIT};
 use crate::view::follow::{FlushedView, Identity, StatusView};
 
+/// Whoever asks for the status next sees what was done, unless the session is in the middle of something longer.
+const SHOWN_LIMIT: Duration = Duration::from_secs(1);
+
 /// Answers until it is dropped.
 pub async fn serve(listener: UnixListener, watch: Watch, identity: Arc<Identity>) {
     loop {
@@ -20,7 +24,7 @@ pub async fn serve(listener: UnixListener, watch: Watch, identity: Arc<Identity>
             }
             Err(error) => {
                 tracing::debug!(%error, "a question cannot be taken");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -44,7 +48,10 @@ async fn answer(stream: UnixStream, watch: Watch, identity: Arc<Identity>) {
     if stream.get_mut().write_all(&text).await.is_ok() && held.is_some() {
         gone(&mut stream).await;
     }
-    drop(held);
+    if held.is_some() {
+        drop(held);
+        watch.shown(SHOWN_LIMIT).await;
+    }
 }
 
 /// Until the other end is closed.
@@ -70,10 +77,12 @@ async fn decide(line: &str, watch: &Watch, identity: &Identity) -> (Answer, Opti
         },
         Ask::Pause => {
             watch.pause();
+            watch.shown(SHOWN_LIMIT).await;
             (Answer::Done, None)
         }
         Ask::Resume => {
             watch.resume();
+            watch.shown(SHOWN_LIMIT).await;
             (Answer::Done, None)
         }
         Ask::Stop => {

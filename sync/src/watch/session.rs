@@ -305,6 +305,10 @@ impl Session {
                 let outcome = self.prefer(side, path).await;
                 let _ = reply.send(outcome);
             }
+            Command::Show { shown } => {
+                self.publish(None);
+                let _ = shown.send(());
+            }
             // Taken care of where commands are received.
             Command::Stop => {}
         }

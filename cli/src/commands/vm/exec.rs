@@ -73,7 +73,9 @@ pub async fn run(context: &Context, args: ExecArgs) -> CommandResult {
         Some(command(directory.as_deref(), &args.command))
     })
     .await;
-    drop(holding);
+    if let Some(holding) = holding {
+        holding.release().await;
+    }
     outcome
 }
 

@@ -1,6 +1,7 @@
 //! Where in a pack an object is: a version 2 index, gitformat-pack(5). Pure.
 //!
 //! It may be damaged, so nothing of it is relied on: whoever reads at a place it tells checks what comes out.
+//! Not gix's index, as the guest's program is built without gix; a version 1 index, which git no longer writes, is none.
 
 const SIGNATURE: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;

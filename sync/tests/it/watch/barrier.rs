@@ -114,6 +114,8 @@ async fn the_tree_of_a_running_command_stays_and_then_catches_up() {
     assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut second).await.is_err());
     assert_eq!(digest_of_guest(&session.guest, &session.repo), flushed.guest);
     drop(held);
+    session.watch.shown(super::PATIENCE).await;
+    assert_ne!(session.watch.status().state, banger_sync::watch::State::HeldByCommand);
     assert_eq!(second.await.unwrap().unwrap().guest, session.host_digest(false));
     session.guest_has("README.md", Some(b"meanwhile\n")).await;
     session.stop().await;
