@@ -66,6 +66,16 @@ in_guest() { # NAME COMMAND…
 }
 # guest_reaches NAME ADDRESS PORT [SECONDS]: something there accepts a connection of the guest's.
 guest_reaches() { in_guest "$1" timeout "${4:-5}" bash -c "exec 3<>/dev/tcp/$2/$3" >/dev/null 2>&1; }
+# reached_by NAME ADDRESS:PORT…: those where something accepts a connection of the guest's, all tried at the same time. Name one
+# that does, too: printing none could also mean that none was tried.
+reached_by() {
+  # shellcheck disable=SC2016 # the guest's own variables
+  in_guest "$1" bash -c '
+    for target; do
+      timeout 5 bash -c "exec 3<>/dev/tcp/${target%:*}/${target#*:}" 2>/dev/null && echo "$target" &
+    done
+    wait' bash "${@:2}"
+}
 daemon_answers() { banger vm list >/dev/null 2>&1; }
 
 # A repository with a Makefile, as the owner would have it.
