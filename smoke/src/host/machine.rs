@@ -12,6 +12,7 @@ use crate::bounded;
 use crate::error::{Error, Result};
 use crate::host::accelerator::Accelerator;
 use crate::host::image::Image;
+use crate::host::monitor;
 use crate::host::reach::Reach;
 use crate::layout::Layout;
 use crate::scenario::User;
@@ -28,8 +29,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The clock of an emulated processor is the real one's and good, but the kernel finds it wanting and would ask an
 /// emulated device. A tick that comes again heals an interrupt that got lost with a #VMEXIT, which otherwise leaves a
 /// processor asleep for ever (docs/decisions/0004-smoke-host.md). What guests do not need of the emulated SVM is left
-/// out, and nobody waits for a guest by spinning.
-const EMULATED: &str = " tsc=reliable clocksource=tsc nohz=off highres=off \
+/// out, and nobody waits for a guest by spinning. One layout of the kernel for all boots, so that a dead host's registers
+/// can be read ([`monitor`]).
+const EMULATED: &str = " nokaslr tsc=reliable clocksource=tsc nohz=off highres=off \
      kvm_amd.nested=0 kvm_amd.vgif=0 kvm.halt_poll_ns=0 \
      hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_check_interval_secs=20";
 /// Emulated, guests that move from one processor to the other die, and take the host along: of four made at once one did
@@ -96,7 +98,9 @@ impl Machine {
         let port = free_port()?;
         let console = layout.logs().join("console.log");
         let started = Instant::now();
+        let reach = Reach::new(port, image)?;
         let mut command = qemu(accelerator, port, &console);
+        command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", reach.monitor().display()));
         command.arg("-kernel").arg(image.file("vmlinuz")).arg("-initrd").arg(image.file("initrd"));
         disk(&mut command, &overlay, "format=qcow2,cache=unsafe");
         disk(&mut command, payload, "format=raw,readonly=on");
@@ -105,7 +109,6 @@ impl Machine {
         let errors = log.try_clone().map_err(Error::file("write", &log_path))?;
         let qemu = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         let qemu = qemu.map_err(|source| Error::Start { program: "qemu-system-x86_64".to_owned(), source })?;
-        let reach = Reach::new(port, image)?;
         let (none, boots) = (Duration::ZERO, Cell::new(1));
         let mut machine =
             Self { qemu, reach, accelerator, until_ssh: none, until_running: none, console, log: log_path, boots };
@@ -163,8 +166,12 @@ impl Machine {
         }
     }
 
-    /// Puts its last words where the next host's do not overwrite them, and ends it.
-    pub fn keep_console(self, layout: &Layout, number: usize) -> Result<()> {
+    /// Puts its last words, and where its processors are, where the next host's do not overwrite them, and ends it.
+    pub fn keep_last_words(self, layout: &Layout, number: usize) -> Result<()> {
+        let registers = layout.logs().join(format!("registers-of-dead-host-{number}.log"));
+        monitor::processors(&self.reach.monitor())
+            .and_then(|text| std::fs::write(&registers, text).map_err(Error::file("write", &registers)))
+            .unwrap_or_else(|error| ui::problem(&error));
         let kept = layout.logs().join(format!("console-of-dead-host-{number}.log"));
         std::fs::rename(&self.console, &kept).map_err(Error::file("rename", &kept))
     }

@@ -139,7 +139,7 @@ impl Course<'_> {
     /// Another host, in the state in which `scenario` finds one.
     fn replace_host(&mut self, scenario: &Scenario, remembered: &Cell<bool>, deadline: Instant) -> Result<()> {
         if let Some(Place::Virtual(machine)) = self.place.take() {
-            machine.keep_console(self.layout, self.deaths.len())?;
+            machine.keep_last_words(self.layout, self.deaths.len())?;
         }
         self.place = Some(super::boot(self.layout, self.parts)?);
         let install = |before: &&Scenario| before.stage == Stage::Install && scenario.stage > Stage::Install;
