@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install-deps build demo test test-model lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-firecracker bench-peer clean-state
+.PHONY: help install-deps build demo test test-model fuzz lint fmt smoke smoke-shell bench bench-image bench-sync bench-latency bench-firecracker bench-peer clean-state
 
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -41,6 +41,9 @@ test: build ## Run every test, the end-to-end suite (real VMs) included
 test-model: ## 2,000 random sequences of edits, git and faults against a real sshd: a quarter of an hour (BANGER_MODEL_SEED=n: others)
 	@BANGER_MODEL_SEQUENCES=$${BANGER_MODEL_SEQUENCES:-2000} BANGER_MODEL_JOBS=$${BANGER_MODEL_JOBS:-6} \
 		$(CARGO) test --release --workspace --test it -- --nocapture random_sequences
+
+fuzz: ## Each fuzz target for a minute (FUZZ_SECONDS=n; FUZZ="sync/frames daemon/layer" for some of them)
+	@tools/fuzz $(FUZZ)
 
 lint: ## Formatting, clippy with warnings denied, shellcheck
 	@$(CARGO) fmt --all --check
