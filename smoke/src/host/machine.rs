@@ -23,8 +23,8 @@ const UP_LIMIT: Duration = Duration::from_secs(300);
 /// Before it is begun again: one emulated boot of some dozens stops early in the kernel for ever, and says nothing.
 const UP_LIMITS_EMULATED: &[Duration] = &[Duration::from_secs(120), Duration::from_secs(180), UP_LIMIT];
 const STEP_LIMIT: Duration = Duration::from_secs(120);
-/// Busy with several guests it may take seconds.
-const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+/// Busy with several guests it may take seconds. Who was cut off has heard nothing for 40 s by then ([`Reach`]).
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The clock of an emulated processor is the real one's and good, but the kernel finds it wanting and would ask an
 /// emulated device. A tick that comes again heals an interrupt that got lost with a #VMEXIT, which otherwise leaves a
@@ -159,7 +159,7 @@ impl Machine {
             if greets(self.reach.port) {
                 return true;
             }
-            if Instant::now() > give_up {
+            if Instant::now() > give_up || self.has_died() {
                 return false;
             }
             std::thread::sleep(PAUSE);
@@ -169,7 +169,9 @@ impl Machine {
     /// Puts its last words, and where its processors are, where the next host's do not overwrite them, and ends it.
     pub fn keep_last_words(self, layout: &Layout, number: usize) -> Result<()> {
         let registers = layout.logs().join(format!("registers-of-dead-host-{number}.log"));
+        let threads = monitor::threads(self.qemu.id());
         monitor::processors(&self.reach.monitor())
+            .map(|text| format!("{threads}\n{text}\n{}", monitor::threads(self.qemu.id())))
             .and_then(|text| std::fs::write(&registers, text).map_err(Error::file("write", &registers)))
             .unwrap_or_else(|error| ui::problem(&error));
         let kept = layout.logs().join(format!("console-of-dead-host-{number}.log"));

@@ -1,5 +1,6 @@
-//! QEMU's monitor, asked once: where the processors are of a host that does not answer any more.
+//! Where the processors are of a host that does not answer any more: QEMU's monitor, asked once, and QEMU's own threads.
 
+use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -32,4 +33,54 @@ pub fn processors(socket: &Path) -> Result<String> {
         }
     }
     Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A line for each thread: the kernel's about it (proc_pid_stat(5): name, state, the time it ran), then the system call and the
+/// place it waits in, if it does. Two looks tell which threads run.
+pub fn threads(pid: u32) -> String {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return String::new() };
+    let mut lines = String::new();
+    for thread in threads.flatten() {
+        let read = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        for part in [read("stat"), read("syscall"), read("wchan")] {
+            lines.push_str(part.trim_end());
+            lines.push_str(" | ");
+        }
+        lines.push('\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn both_answers_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("monitor");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let monitor = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for (number, line) in lines.take(QUESTIONS.len()).enumerate() {
+                stream.write_all(format!("{} answer {number}\r\n", line.unwrap()).as_bytes()).unwrap();
+            }
+        });
+        let said = processors(&socket).unwrap();
+        monitor.join().unwrap();
+        assert_eq!(said, "info registers -a answer 0\r\ninfo registers -a answer 1\r\n");
+        assert!(processors(&directory.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn each_thread_has_a_line() {
+        let said = threads(std::process::id());
+        assert!(said.lines().count() >= 2 && said.contains("each_thread"), "{said}");
+        assert_eq!(threads(0), "");
+    }
 }

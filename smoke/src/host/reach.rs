@@ -67,7 +67,7 @@ impl Reach {
     fn options(&self, command: &mut Command, user: User) {
         // No configuration of the person at the keyboard: it could name another key or a proxy.
         command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]);
-        command.args(["-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]);
+        command.args(["-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=4"]);
         command.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=yes", "-o", "HostKeyAlias=banger-smoke"]);
         command.arg("-o").arg(format!("ControlPath={}/%r", self.sockets.path().display()));
         command.arg("-o").arg(format!("UserKnownHostsFile={}", self.known_hosts.display()));

@@ -115,20 +115,17 @@ impl Course<'_> {
         if machine.accelerator != Accelerator::Tcg || too_often {
             return None;
         }
+        if machine.has_died() || !machine.answers() {
+            return Some(Death::Host);
+        }
         // A processor that resets says nothing; its next kernel does, a moment later.
         let cut_off = ran.reason.as_ref().is_some_and(|reason| reason.ends_with("exit status 255"));
         let give_up = Instant::now() + if cut_off { RESET_PATIENCE } else { Duration::ZERO };
-        loop {
+        while Instant::now() < give_up {
             if machine.has_died() {
                 return Some(Death::Host);
             }
-            if Instant::now() >= give_up {
-                break;
-            }
             std::thread::sleep(Duration::from_millis(500));
-        }
-        if !machine.answers() {
-            return Some(Death::Host);
         }
         let said = std::fs::read(&ran.log).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
