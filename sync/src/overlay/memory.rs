@@ -21,7 +21,8 @@ use super::read::Reading;
 use crate::entry::Mtime;
 use crate::path::PATH_LIMIT;
 
-const MAGIC: &[u8] = b"banger-digests-1\n";
+/// What the file begins with; then the BLAKE3 digest of the rest, then the rest.
+pub const MAGIC: &[u8] = b"banger-digests-1\n";
 const DIGEST: usize = 32;
 const IDENTITY: usize = 8 * 3 + 12 * 2 + 4;
 const FIXED: usize = IDENTITY + DIGEST + 1 + 20;
@@ -29,7 +30,7 @@ const FIXED: usize = IDENTITY + DIGEST + 1 + 20;
 const SETTLED_SECONDS: i64 = 2;
 
 /// What an lstat tells, as far as it says that a file is the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
     inode: u64,
