@@ -78,9 +78,19 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::unwrap_used)]
     fn each_thread_has_a_line() {
-        let said = threads(std::process::id());
-        assert!(said.lines().count() >= 2 && said.contains("each_thread"), "{said}");
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("looked-at".into());
+        let thread = thread.spawn(move || wait.recv()).unwrap();
+        // It gives itself its name.
+        let named = |said: &str| said.lines().any(|line| line.contains("(looked-at) "));
+        assert!((0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            named(&threads(std::process::id()))
+        }));
+        drop(done);
+        assert!(thread.join().unwrap().is_err());
         assert_eq!(threads(0), "");
     }
 }
