@@ -45,10 +45,11 @@ async fn answer(stream: UnixStream, watch: Watch, identity: Arc<Identity>) {
     };
     let mut text = serde_json::to_vec(&answer).unwrap_or_default();
     text.push(b'\n');
-    if stream.get_mut().write_all(&text).await.is_ok() && held.is_some() {
-        gone(&mut stream).await;
-    }
-    if held.is_some() {
+    let is_told = stream.get_mut().write_all(&text).await.is_ok();
+    if let Some(held) = held {
+        if is_told {
+            gone(&mut stream).await;
+        }
         drop(held);
         watch.shown(SHOWN_LIMIT).await;
     }
