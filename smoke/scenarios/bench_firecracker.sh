@@ -5,6 +5,7 @@
 # run: asked
 # limit: 900
 . "$SMOKE/scenarios/lib/check.sh"
+. "$SMOKE/scenarios/lib/apart.sh"
 . "$SMOKE/scenarios/lib/vm.sh"
 
 # Either side makes within its time what a VM needs for itself: a snapshot of the image, a work disk, a tap. Only the work
@@ -29,12 +30,7 @@ cp --sparse=always "/var/lib/banger/vms/$id/work.ext4" "$scratch/work"
 banger vm delete pattern
 
 # In a network of its own: the address is the one in the seed, and banger's rules do not hold there.
-unshare --net sleep 600 &
-apart=$!
-at_end kill "$apart"
-apart() { nsenter --target "$apart" --net "$@"; }
-is_apart() { [ "$(readlink "/proc/$apart/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
-eventually 10 "a network of its own" is_apart
+apart_up
 apart ip link set lo up
 
 jq --arg initrd "$scratch/initrd" --arg kernel "$SMOKE_KERNEL/vmlinux" --arg root /dev/mapper/smoke-raw \
@@ -63,7 +59,7 @@ EOF
   dmsetup create smoke-raw --table "0 $(blockdev --getsz "$origin") snapshot $origin $cow P 8"
   devices=$(since "$started")
   # Not through the function: the pid must be the program's.
-  taskset --cpu-list "$processors" nsenter --target "$apart" --net "$SMOKE/bin/firecracker" --no-api --id raw \
+  taskset --cpu-list "$processors" nsenter --target "$apart_pid" --net "$SMOKE/bin/firecracker" --no-api --id raw \
     --config-file "$scratch/config" </dev/null >"$scratch/console" 2>&1 &
   vmm=$!
   until apart nc -z -w 1 "$address" "$port" 2>/dev/null; do

@@ -5,24 +5,19 @@
 # needs: kernel programs
 # limit: 420
 . "$SMOKE/scenarios/lib/check.sh"
+. "$SMOKE/scenarios/lib/apart.sh"
 . "$SMOKE/scenarios/lib/firecracker.sh"
 . "$SMOKE/scenarios/lib/helper.sh"
 helper_install
 helper_start
 
 say "an outside that knows no way back to the guests"
-# Without a name: naming one would leave a mount.
-unshare --net sleep 600 &
-outside=$!
-at_end kill "$outside"
-outside() { nsenter --target "$outside" --net "$@"; }
-is_apart() { [ "$(readlink "/proc/$outside/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
-eventually 10 "a network of its own" is_apart
-ip link add smoke-out type veth peer name inside netns "$outside"
+apart_up
+ip link add smoke-out type veth peer name inside netns "$apart_pid"
 ip addr add 203.0.113.2/24 dev smoke-out
 ip link set smoke-out up
-outside ip addr add 203.0.113.1/24 dev inside
-outside ip link set inside up
+apart ip addr add 203.0.113.1/24 dev inside
+apart ip link set inside up
 
 # A guest that tries everything once and then says every second what of the outside it sees.
 guest_init() { # FILE ADDRESS OTHER
