@@ -98,8 +98,17 @@ impl Dir {
 
     /// Opens a directory in it.
     pub fn open_dir(&self, name: &[u8]) -> io::Result<Self> {
+        self.open_dir_with(name, OFlags::RDONLY)
+    }
+
+    /// The same, in which names can be looked at and opened and not listed: cheaper.
+    fn open_dir_for_looks(&self, name: &[u8]) -> io::Result<Self> {
+        self.open_dir_with(name, OFlags::PATH)
+    }
+
+    fn open_dir_with(&self, name: &[u8], access: OFlags) -> io::Result<Self> {
         checked(name)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.0, name, flags, Mode::empty(), resolve) {
             // A single name that is no link cannot lead anywhere else, so older kernels and
@@ -318,12 +327,21 @@ pub struct Walker {
     open: Vec<(Box<[u8]>, Dir)>,
     /// Where that leads, if it is known.
     way: Vec<u8>,
+    /// How a directory is opened.
+    step: Step,
 }
+
+type Step = fn(&Dir, &[u8]) -> io::Result<Dir>;
 
 impl Walker {
     /// Starts at `root`.
     pub fn new(root: Dir) -> Self {
-        Self { root, open: Vec::new(), way: Vec::new() }
+        Self { root, open: Vec::new(), way: Vec::new(), step: Dir::open_dir }
+    }
+
+    /// Of one that never lists a directory.
+    pub fn for_looks(root: Dir) -> Self {
+        Self { step: Dir::open_dir_for_looks, ..Self::new(root) }
     }
 
     /// Where it starts.
@@ -333,7 +351,7 @@ impl Walker {
 
     /// The directory `path` is in, and its name there.
     pub fn parent<'p>(&mut self, path: &'p TreePath) -> io::Result<(&Dir, &'p [u8])> {
-        self.descend(path, Dir::open_dir)
+        self.descend(path, self.step)
     }
 
     /// The same, making directories on the way.
@@ -347,11 +365,7 @@ impl Walker {
         self.way.clear();
     }
 
-    fn descend<'p>(
-        &mut self,
-        path: &'p TreePath,
-        step: fn(&Dir, &[u8]) -> io::Result<Dir>,
-    ) -> io::Result<(&Dir, &'p [u8])> {
+    fn descend<'p>(&mut self, path: &'p TreePath, step: Step) -> io::Result<(&Dir, &'p [u8])> {
         let (parent, name) = path.split();
         // Most come from the same directory as the one before.
         if !parent.is_empty() && *parent != *self.way {

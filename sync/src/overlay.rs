@@ -105,6 +105,15 @@ impl Overlay {
     pub fn tree_digest(&self) -> TreeDigest {
         self.manifest.tree_digest()
     }
+
+    /// Begins what only sending needs, meanwhile.
+    pub(crate) fn begin_sending(&self) {
+        let modules = self.modules.iter().filter_map(|module| module.git.as_ref()).map(|(git, _)| git);
+        std::iter::once(&self.git)
+            .chain(modules)
+            .filter_map(|git| git.index.as_ref())
+            .for_each(index::Rendering::begin);
+    }
 }
 
 impl std::fmt::Debug for Overlay {
@@ -194,21 +203,16 @@ impl<'a> Collected<'a> {
         let repository = opened.repository.to_thread_local();
         let head = git::observe_head(&repository, options)?;
         let memory_file = (self.memory)(&opened.root);
-        // Two large files.
+        // Two large files, of which the memory takes longer: what the index names is looked up meanwhile.
         let (index, known) = std::thread::scope(|scope| {
             let loading = scope.spawn(|| memory_file.as_deref().map(Memory::load).unwrap_or_default());
-            let index = index::read(&repository);
+            let index = index::read(&repository).map(|index| (git::named_by(&repository, &index), index));
             (index, loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let mut index = index?;
+        let (named, mut index) = index?;
         let head_tree = git::head_tree(&repository, head.commit, &index)?;
         let mut recorder = Recorder::new(SystemTime::now());
-        let (read, named) = std::thread::scope(|scope| {
-            let naming = scope.spawn(|| git::named_by(&opened.repository.to_thread_local(), &index));
-            let read = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode);
-            (read, naming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        let (tracked, found) = read?;
+        let (tracked, found) = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode)?;
         if let Some(file) = &memory_file {
             recorder.save(file);
         }
@@ -217,7 +221,11 @@ impl<'a> Collected<'a> {
         let here = self.place()?;
         let placed = |path: TreePath| module::below(here.as_ref(), path);
         let placed_entry = |entry: Entry| Ok(Entry { path: placed(entry.path)?, ..entry });
-        self.add(tracked.entries.into_iter().map(placed_entry).collect::<Result<_, OverlayError>>()?);
+        // There are very many, and usually they are where they are to be.
+        self.add(match here {
+            None => tracked.entries,
+            Some(_) => tracked.entries.into_iter().map(placed_entry).collect::<Result<_, OverlayError>>()?,
+        });
         for path in tracked.deleted {
             self.deleted.push(placed(path)?);
         }

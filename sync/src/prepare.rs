@@ -169,6 +169,7 @@ pub(crate) async fn whole(
     overlay: &Overlay,
     (guest_path, progress): (&str, &(dyn Fn(PrepareProgress) + Send + Sync)),
 ) -> Result<Whole, PrepareError> {
+    overlay.begin_sending();
     send_manifest(link, &overlay.manifest.entries).await?;
     let needed = match link.reply().await? {
         Reply::Need(need) => select(&overlay.manifest.entries, &need.bitmap)?,

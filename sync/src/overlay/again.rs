@@ -90,7 +90,10 @@ impl Observer {
                 let mut fresh = index.clone();
                 index::apply_stats(&mut fresh, &tracked.stats);
                 let named = git::named_by(&repository, &fresh);
-                Arc::new(git::collect(&repository, head, (fresh, named), mode)?)
+                let git = git::collect(&repository, head, (fresh, named), mode)?;
+                // Whoever watches is about to send it.
+                git.index.iter().for_each(index::Rendering::begin);
+                Arc::new(git)
             }
             (None, None) => unreachable!("without a seen git side HEAD was observed"),
         };

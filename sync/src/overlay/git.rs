@@ -1,7 +1,6 @@
 //! The git side of an observation: where the guest's `HEAD` is and every file of its `.git` but the objects.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
@@ -149,8 +148,7 @@ pub fn collect(
     (index, named): (gix::index::File, Named),
     mode: CopyMode,
 ) -> Result<GuestGit, OverlayError> {
-    let index = Arc::new(index);
-    let rendering = index::exists(repository).then(|| Rendering::start(repository.git_dir(), &index));
+    let rendering = index::exists(repository).then(|| Rendering::of(repository.git_dir(), index));
     assemble(repository, head, (named, rendering), mode)
 }
 

@@ -31,8 +31,8 @@ pub struct GuestIndex {
     pub mtime: Mtime,
 }
 
-/// A [`GuestIndex`] that is being made meanwhile: it takes a fifth of an observation, and is needed only when the guest
-/// has answered.
+/// A [`GuestIndex`] that is made when it is asked for: it takes a tenth of an observation, and only a guest that gets the
+/// tree needs it.
 #[derive(Clone)]
 pub struct Rendering(Arc<LazyLock<Rendered, Finish>>);
 
@@ -42,18 +42,23 @@ pub type Rendered = Result<Arc<GuestIndex>, Arc<OverlayError>>;
 type Finish = Box<dyn FnOnce() -> Rendered + Send>;
 
 impl Rendering {
-    /// Begins to render.
-    pub fn start(git_dir: &Path, index: &Arc<File>) -> Self {
-        let (git_dir, index) = (git_dir.to_owned(), Arc::clone(index));
-        let thread = thread::spawn(move || render(&git_dir, &index).map(Arc::new).map_err(Arc::new));
-        Self::after(move || thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    /// Of `index`, not begun.
+    pub fn of(git_dir: &Path, index: File) -> Self {
+        let git_dir = git_dir.to_owned();
+        Self::after(move || render(&git_dir, &index).map(Arc::new).map_err(Arc::new))
     }
 
     fn after(finish: impl FnOnce() -> Rendered + Send + 'static) -> Self {
         Self(Arc::new(LazyLock::new(Box::new(finish))))
     }
 
-    /// Waits for it.
+    /// Renders meanwhile, for a caller that will ask soon.
+    pub fn begin(&self) {
+        let rendering = self.clone();
+        thread::spawn(move || rendering.finish());
+    }
+
+    /// Renders it, or waits for it.
     ///
     /// # Errors
     /// As [`render`].

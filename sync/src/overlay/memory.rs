@@ -11,7 +11,7 @@
 
 use std::cmp::Ordering;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -26,6 +26,8 @@ pub const MAGIC: &[u8] = b"banger-digests-1\n";
 const DIGEST: usize = 32;
 const IDENTITY: usize = 8 * 3 + 12 * 2 + 4;
 const FIXED: usize = IDENTITY + DIGEST + 1 + 20;
+/// How much is read at a time.
+const BLOCK: u64 = 256 << 10;
 /// How long ago a file must have been written: far beyond the resolution of any file system's clock.
 const SETTLED_SECONDS: i64 = 2;
 
@@ -107,24 +109,35 @@ pub struct Memory {
 impl Memory {
     /// Reads it; what cannot be read is empty.
     pub fn load(path: &Path) -> Self {
-        fs::read(path).ok().and_then(Self::parse).unwrap_or_default()
+        let opened = fs::File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        opened.ok().and_then(|(length, file)| Self::read(file, usize::try_from(length).ok()?)).unwrap_or_default()
     }
 
     /// Parses untrusted bytes.
-    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes, bytes.len())
+    }
+
+    /// Of about `length` bytes. What is read is hashed and looked through while a processor still has it at hand.
+    fn read(mut from: impl Read, length: usize) -> Option<Self> {
         let body = MAGIC.len() + DIGEST;
-        let checksum: [u8; DIGEST] = bytes.get(MAGIC.len()..body)?.try_into().ok()?;
-        if !bytes.starts_with(MAGIC) || blake3::hash(&bytes[body..]) != blake3::Hash::from_bytes(checksum) {
-            return None;
+        let mut bytes = Vec::with_capacity(length);
+        let mut entries = Vec::with_capacity(length / (FIXED + 32));
+        let mut hasher = blake3::Hasher::new();
+        let mut next = body;
+        loop {
+            let before = bytes.len();
+            if from.by_ref().take(BLOCK).read_to_end(&mut bytes).ok()? == 0 {
+                break;
+            }
+            hasher.update(bytes.get(before.max(body)..)?);
+            while let Some(length) = bytes.get(next..next + 2) {
+                entries.push(next);
+                next += 2 + usize::from(u16::from_le_bytes(length.try_into().ok()?)) + FIXED;
+            }
         }
-        let mut entries = Vec::with_capacity(bytes.len() / (FIXED + 32));
-        let mut at = body;
-        while at < bytes.len() {
-            let length = usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-            entries.push(at);
-            at += 2 + length + FIXED;
-        }
-        (at == bytes.len()).then_some(Self { bytes, entries })
+        let is_intact = bytes.starts_with(MAGIC) && bytes.get(MAGIC.len()..body)? == hasher.finalize().as_bytes();
+        (is_intact && next == bytes.len()).then_some(Self { bytes, entries })
     }
 
     /// What an observation found that knew `before`, for the next one of the same process.
@@ -359,9 +372,9 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             bytes[at] ^= 1;
-            assert!(Memory::parse(bytes.clone()).is_none(), "byte {at}");
+            assert!(Memory::parse(&bytes).is_none(), "byte {at}");
             bytes[at] ^= 1;
-            assert!(Memory::parse(bytes[..at].to_vec()).is_none_or(|memory| memory.is_empty()), "cut at {at}");
+            assert!(Memory::parse(&bytes[..at]).is_none_or(|memory| memory.is_empty()), "cut at {at}");
         }
     }
 }

@@ -242,7 +242,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(root: &Path, memory: &'a Memory) -> Result<Self, OverlayError> {
-        Ok(Self { walker: Walker::new(open_root(root)?), cursor: Cursor::new(memory), buffer: Vec::new() })
+        Ok(Self { walker: Walker::for_looks(open_root(root)?), cursor: Cursor::new(memory), buffer: Vec::new() })
     }
 
     fn read(&mut self, path: &TreePath, blob: impl Fn(&Stat) -> BlobName) -> Result<Found, OverlayError> {

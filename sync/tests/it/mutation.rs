@@ -132,7 +132,7 @@ fn no_mutated_memory_is_believed() {
         let mut other = bytes.clone();
         let at = random.below(other.len());
         other[at] ^= 1 << random.below(8);
-        assert!(Memory::parse(other.clone()).is_none(), "byte {at}");
+        assert!(Memory::parse(&other).is_none(), "byte {at}");
         std::fs::write(&file, &other).unwrap();
         assert_eq!(remembered(&repo.root).tree_digest(), expected, "byte {at}");
     }
