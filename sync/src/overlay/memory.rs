@@ -121,8 +121,10 @@ impl Memory {
     /// Of about `length` bytes. What is read is hashed and looked through while a processor still has it at hand.
     fn read(mut from: impl Read, length: usize) -> Option<Self> {
         let body = MAGIC.len() + DIGEST;
-        let mut bytes = Vec::with_capacity(length);
-        let mut entries = Vec::with_capacity(length / (FIXED + 32));
+        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
+        // The length of a foreign file may be anything.
+        bytes.try_reserve_exact(length).ok()?;
+        entries.try_reserve(length / (FIXED + 32)).ok()?;
         let mut hasher = blake3::Hasher::new();
         let mut next = body;
         loop {
@@ -130,13 +132,16 @@ impl Memory {
             if from.by_ref().take(BLOCK).read_to_end(&mut bytes).ok()? == 0 {
                 break;
             }
+            if !bytes.starts_with(MAGIC) {
+                return None;
+            }
             hasher.update(bytes.get(before.max(body)..)?);
             while let Some(length) = bytes.get(next..next + 2) {
                 entries.push(next);
                 next += 2 + usize::from(u16::from_le_bytes(length.try_into().ok()?)) + FIXED;
             }
         }
-        let is_intact = bytes.starts_with(MAGIC) && bytes.get(MAGIC.len()..body)? == hasher.finalize().as_bytes();
+        let is_intact = bytes.get(MAGIC.len()..body)? == hasher.finalize().as_bytes();
         (is_intact && next == bytes.len()).then_some(Self { bytes, entries })
     }
 
