@@ -203,16 +203,17 @@ impl<'a> Collected<'a> {
         let repository = opened.repository.to_thread_local();
         let head = git::observe_head(&repository, options)?;
         let memory_file = (self.memory)(&opened.root);
-        // Two large files, of which the memory takes longer: what the index names is looked up meanwhile.
-        let (index, known) = std::thread::scope(|scope| {
-            let loading = scope.spawn(|| memory_file.as_deref().map(Memory::load).unwrap_or_default());
-            let index = index::read(&repository).map(|index| (git::named_by(&repository, &index), index));
-            (index, loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        let (named, mut index) = index?;
+        let known = memory_file.as_deref().map(Memory::load).unwrap_or_default();
+        let mut index = index::read(&repository)?;
         let head_tree = git::head_tree(&repository, head.commit, &index)?;
         let mut recorder = Recorder::new(SystemTime::now());
-        let (tracked, found) = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode)?;
+        // What the index names takes a core for a while, and the looks wait for the file system now and then.
+        let (named, worktree) = std::thread::scope(|scope| {
+            let naming = scope.spawn(|| git::named_by(&opened.repository.to_thread_local(), &index));
+            let worktree = read_worktree(opened, &index, &head_tree, (&known, &mut recorder), self.mode);
+            (naming.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), worktree)
+        });
+        let (tracked, found) = worktree?;
         if let Some(file) = &memory_file {
             recorder.save(file);
         }

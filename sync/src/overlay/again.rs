@@ -83,7 +83,7 @@ impl Observer {
         if let Some(file) = self.memory_file.take() {
             recorder.save(&file);
         }
-        self.memory = Memory::of(recorder, std::mem::take(&mut self.memory));
+        self.memory = recorder.into_memory(std::mem::take(&mut self.memory));
         let git = match (unmoved_git, head) {
             (Some(git), _) => git,
             (None, Some(head)) => {

@@ -2,32 +2,40 @@
 //!
 //! An entry counts only while inode, size, both times, mode and device are the same, and it is only remembered once
 //! its times were well in the past: whoever writes later leaves another change time, which no program can set back.
-//! That is what git's index relies on as well, only stricter. A damaged or foreign file is no memory.
+//! That is what git's index relies on as well, only stricter. A damaged or foreign file is no memory, and a damaged part
+//! of one is none.
 //!
 //! ```text
-//! "banger-digests-1\n" | 32 bytes: blake3 of the rest | entries in path order:
-//!   u16 length, path | u64 device, inode, size | i64 u32 mtime | i64 u32 ctime | u32 mode | digest | u8 has blob, blob name
+//! "banger-digests-2\n" | u32 length of the table | 32 bytes: blake3 of the table | table | parts
+//! table, for each part:  u32 length | u32 number of entries | 32 bytes: blake3 of the part | u16 length, first path
+//! part, in path order:   u16 length, path | u64 device, inode, size | i64 u32 mtime | i64 u32 ctime | u32 mode | digest
+//!                        | u8 has blob, blob name
 //! ```
+//!
+//! [`table`] parses the first line of that, [`Cursor`] brings a part when one of its paths is asked for, [`Recorder`]
+//! collects and writes.
 
-use std::cmp::Ordering;
-use std::fs;
-use std::io::{Read, Write as _};
+mod cursor;
+mod recorder;
+mod table;
+
+use std::fs::File;
 use std::path::Path;
 use std::time::SystemTime;
 
 use gix::ObjectId;
 
-use super::read::Reading;
-use crate::entry::Mtime;
-use crate::path::PATH_LIMIT;
+pub use cursor::Cursor;
+pub use recorder::Recorder;
+pub use table::MAGIC;
 
-/// What the file begins with; then the BLAKE3 digest of the rest, then the rest.
-pub const MAGIC: &[u8] = b"banger-digests-1\n";
-const DIGEST: usize = 32;
+use super::read::Reading;
+use crate::dir::read_full_at;
+use crate::entry::Mtime;
+use table::{HEAD, Part};
+
 const IDENTITY: usize = 8 * 3 + 12 * 2 + 4;
-const FIXED: usize = IDENTITY + DIGEST + 1 + 20;
-/// How much is read at a time.
-const BLOCK: u64 = 256 << 10;
+const FIXED: usize = IDENTITY + table::DIGEST + 1 + 20;
 /// How long ago a file must have been written: far beyond the resolution of any file system's clock.
 const SETTLED_SECONDS: i64 = 2;
 
@@ -101,131 +109,83 @@ impl Known {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
-    bytes: Vec<u8>,
-    /// Where each entry starts.
-    entries: Vec<usize>,
+    parts: Vec<Part>,
+    content: Content,
+}
+
+/// Where the parts are.
+#[derive(Debug)]
+enum Content {
+    Here(Vec<u8>),
+    /// In a file nobody writes to any more, from there on.
+    File(File, u64),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Here(Vec::new())
+    }
 }
 
 impl Memory {
-    /// Reads it; what cannot be read is empty.
+    /// Opens it and reads its table; what cannot be read is empty.
     pub fn load(path: &Path) -> Self {
-        let opened = fs::File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
-        opened.ok().and_then(|(length, file)| Self::read(file, usize::try_from(length).ok()?)).unwrap_or_default()
+        File::open(path).ok().and_then(Self::open).unwrap_or_default()
+    }
+
+    fn open(file: File) -> Option<Self> {
+        let mut head = [0; HEAD];
+        (read_full_at(&file, &mut head, 0).ok()? == HEAD).then_some(())?;
+        let (length, digest) = table::parse_head(&head)?;
+        let start = (HEAD + length) as u64;
+        // Says nothing about the content, but keeps a foreign length from being believed.
+        (file.metadata().ok()?.len() >= start).then_some(())?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).ok()?;
+        bytes.resize(length, 0);
+        (read_full_at(&file, &mut bytes, HEAD as u64).ok()? == length).then_some(())?;
+        Some(Self { parts: table::parse(&bytes, digest)?, content: Content::File(file, start) })
     }
 
     /// Parses untrusted bytes.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        Self::read(bytes, bytes.len())
-    }
-
-    /// Of about `length` bytes. What is read is hashed and looked through while a processor still has it at hand.
-    fn read(mut from: impl Read, length: usize) -> Option<Self> {
-        let body = MAGIC.len() + DIGEST;
-        let (mut bytes, mut entries) = (Vec::new(), Vec::new());
-        // The length of a foreign file may be anything.
-        bytes.try_reserve_exact(length).ok()?;
-        entries.try_reserve(length / (FIXED + 32)).ok()?;
-        let mut hasher = blake3::Hasher::new();
-        let mut next = body;
-        loop {
-            let before = bytes.len();
-            if from.by_ref().take(BLOCK).read_to_end(&mut bytes).ok()? == 0 {
-                break;
-            }
-            if !bytes.starts_with(MAGIC) {
-                return None;
-            }
-            hasher.update(bytes.get(before.max(body)..)?);
-            while let Some(length) = bytes.get(next..next + 2) {
-                entries.push(next);
-                next += 2 + usize::from(u16::from_le_bytes(length.try_into().ok()?)) + FIXED;
-            }
-        }
-        let is_intact = bytes.get(MAGIC.len()..body)? == hasher.finalize().as_bytes();
-        (is_intact && next == bytes.len()).then_some(Self { bytes, entries })
-    }
-
-    /// What an observation found that knew `before`, for the next one of the same process.
-    pub fn of(recorder: Recorder, before: Self) -> Self {
-        if recorder.is_as_before {
-            return before;
-        }
-        let bytes = recorder.body;
-        let mut entries = Vec::with_capacity(recorder.entries);
-        let mut at = 0;
-        while at < bytes.len() {
-            entries.push(at);
-            at += 2 + usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) + FIXED;
-        }
-        Self { bytes, entries }
+        let (head, rest) = bytes.split_first_chunk()?;
+        let (length, digest) = table::parse_head(head)?;
+        let (table, content) = rest.split_at_checked(length)?;
+        Some(Self { parts: table::parse(table, digest)?, content: Content::Here(content.to_vec()) })
     }
 
     /// Number of files.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.parts.last().map_or(0, |part| part.first_entry + part.entries)
     }
 
     /// True if nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.parts.is_empty()
     }
 
-    fn path(&self, entry: usize) -> &[u8] {
-        let at = self.entries[entry];
-        let length = usize::from(u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]));
-        &self.bytes[at + 2..at + 2 + length]
+    /// Of all parts.
+    fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.length).sum()
     }
 
-    /// The whole of an entry, its path included.
-    fn raw(&self, entry: usize) -> &[u8] {
-        let start = self.entries[entry];
-        &self.bytes[start..start + 2 + self.path(entry).len() + FIXED]
-    }
-
-    fn fields(&self, entry: usize) -> &[u8] {
-        let start = self.entries[entry] + 2 + self.path(entry).len();
-        &self.bytes[start..start + FIXED]
-    }
-}
-
-/// Looks up paths; cheap when they come in order.
-#[derive(Debug)]
-pub struct Cursor<'a> {
-    memory: &'a Memory,
-    next: usize,
-}
-
-impl<'a> Cursor<'a> {
-    /// At the start.
-    pub fn new(memory: &'a Memory) -> Self {
-        Self { memory, next: 0 }
-    }
-
-    /// What is known of `path` if it still is what it was.
-    pub fn get(&mut self, path: &[u8], now: &Identity) -> Option<Remembered> {
-        let memory = self.memory;
-        let is_next = self.next < memory.len() && memory.path(self.next) == path;
-        let entry = if is_next { self.next } else { search(memory, path)? };
-        self.next = entry + 1;
-        let fields = memory.fields(entry);
-        let rest = fields.strip_prefix(&identity_bytes(now))?;
-        let digest = blake3::Hash::from_bytes(rest[..DIGEST].try_into().ok()?);
-        let blob = (rest[DIGEST] == 1).then(|| ObjectId::try_from(&rest[DIGEST + 1..]).ok()).flatten();
-        Some(Remembered { digest, blob, entry: u32::try_from(entry).ok()? })
-    }
-}
-
-fn search(memory: &Memory, path: &[u8]) -> Option<usize> {
-    let (mut low, mut high) = (0, memory.len());
-    while low < high {
-        let middle = low.midpoint(high);
-        match memory.path(middle).cmp(path) {
-            Ordering::Equal => return Some(middle),
-            Ordering::Less => low = middle + 1,
-            Ordering::Greater => high = middle,
+    /// Reads a part; false if it is not there.
+    fn read(&self, part: &Part, into: &mut Vec<u8>) -> bool {
+        into.resize(part.length, 0);
+        match &self.content {
+            Content::Here(bytes) => {
+                let found = usize::try_from(part.start).ok().and_then(|start| bytes.get(start..start + part.length));
+                found.is_some_and(|found| {
+                    into.copy_from_slice(found);
+                    true
+                })
+            }
+            Content::File(file, start) => {
+                read_full_at(file, into, start + part.start).is_ok_and(|length| length == part.length)
+            }
         }
     }
-    None
 }
 
 fn identity_bytes(identity: &Identity) -> [u8; IDENTITY] {
@@ -247,85 +207,10 @@ fn identity_bytes(identity: &Identity) -> [u8; IDENTITY] {
     bytes
 }
 
-/// Collects what is to be remembered.
-#[derive(Debug)]
-pub struct Recorder {
-    body: Vec<u8>,
-    began: SystemTime,
-    entries: usize,
-    is_as_before: bool,
-}
-
-impl Recorder {
-    /// For an observation that began then.
-    pub fn new(began: SystemTime) -> Self {
-        Self { body: Vec::new(), began, entries: 0, is_as_before: false }
-    }
-
-    /// Takes all files of an observation that knew `before`, in path order; leaves out those written a moment ago.
-    pub fn record<'r>(&mut self, before: &Memory, files: impl Iterator<Item = (&'r [u8], &'r Known)> + Clone) {
-        let began = self.began;
-        // What is remembered was in the past already.
-        let settled = files.filter(|(_, known)| match known {
-            Known::Remembered(_) => true,
-            Known::Read(reading) => reading.identity.is_settled(began),
-        });
-        let mut read = 0;
-        for (_, known) in settled.clone() {
-            self.entries += 1;
-            read += usize::from(matches!(known, Known::Read(_)));
-        }
-        // Most of the time: nothing to write, and nothing to copy for that.
-        self.is_as_before = read == 0 && self.entries == before.len();
-        if self.is_as_before {
-            return;
-        }
-        self.body.reserve(before.bytes.len() + read * (FIXED + 64));
-        for (path, known) in settled {
-            match known {
-                Known::Remembered(entry) => self.body.extend_from_slice(before.raw(*entry as usize)),
-                Known::Read(reading) => self.push(path, reading),
-            }
-        }
-    }
-
-    fn push(&mut self, path: &[u8], reading: &Reading) {
-        const { assert!(PATH_LIMIT <= u16::MAX as usize) };
-        let length = u16::try_from(path.len()).unwrap_or_default();
-        self.body.extend_from_slice(&length.to_le_bytes());
-        self.body.extend_from_slice(path);
-        self.body.extend_from_slice(&identity_bytes(&reading.identity));
-        self.body.extend_from_slice(reading.digest.as_bytes());
-        self.body.push(u8::from(reading.blob.is_some()));
-        let blob = reading.blob.unwrap_or(ObjectId::null(gix::hash::Kind::Sha1));
-        self.body.extend_from_slice(blob.as_slice());
-    }
-
-    /// Replaces the file if anything in it would be different. A failure only costs time later.
-    pub fn save(&self, path: &Path) {
-        if self.is_as_before {
-            return;
-        }
-        if let Err(error) = self.write(path) {
-            tracing::debug!(%error, path = %path.display(), "the digests of this observation are not remembered");
-        }
-    }
-
-    fn write(&self, path: &Path) -> std::io::Result<()> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(MAGIC)?;
-        file.write_all(blake3::hash(&self.body).as_bytes())?;
-        file.write_all(&self.body)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -369,17 +254,83 @@ mod tests {
         assert!(!record(&memory, &[Known::Remembered(0), read(2, 98)]).is_as_before, "one is gone");
         let changed = record(&memory, &[Known::Remembered(0), read(2, 98), read(4, 97)]);
         assert!(!changed.is_as_before, "one was read");
-        let changed = Memory::of(changed, memory);
+        let changed = changed.into_memory(memory);
         let mut cursor = Cursor::new(&changed);
         assert!(cursor.get(b"a", &reading(1, 10).identity).is_some());
         assert!(cursor.get(b"c", &reading(3, 97).identity).is_none());
         assert!(cursor.get(b"c", &reading(4, 97).identity).is_some());
+        let known = |memory: &Memory| {
+            let mut cursor = Cursor::new(memory);
+            [cursor.get(b"a", &reading(1, 10).identity), cursor.get(b"c", &reading(3, 97).identity)]
+        };
         let mut bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             bytes[at] ^= 1;
-            assert!(Memory::parse(&bytes).is_none(), "byte {at}");
+            assert!(Memory::parse(&bytes).is_none_or(|memory| known(&memory) == [None; 2]), "byte {at}");
+            fs::write(&path, &bytes).unwrap();
+            assert_eq!(known(&Memory::load(&path)), [None; 2], "byte {at}");
             bytes[at] ^= 1;
-            assert!(Memory::parse(&bytes[..at]).is_none_or(|memory| memory.is_empty()), "cut at {at}");
+            assert!(Memory::parse(&bytes[..at]).is_none_or(|memory| known(&memory) == [None; 2]), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn a_damaged_part_is_none_and_the_others_count() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("memory");
+        let names: Vec<String> = (0..2000).map(|number| format!("directory/{number:05}")).collect();
+        let record = |before: &Memory, known: &[Known]| {
+            let mut recorder = Recorder::new(SystemTime::UNIX_EPOCH + Duration::from_secs(100));
+            recorder.record(before, names.iter().map(String::as_bytes).zip(known));
+            recorder
+        };
+        let all: Vec<Known> = (0..2000).map(|inode| Known::of(reading(inode, 10))).collect();
+        record(&Memory::default(), &all).save(&path);
+        let known = |memory: &Memory, step: usize| -> Vec<u32> {
+            let mut cursor = Cursor::new(memory);
+            let get = |number: usize| cursor.get(names[number].as_bytes(), &reading(number as u64, 10).identity);
+            (0..2000).step_by(step).filter_map(get).map(|remembered| remembered.entry).collect()
+        };
+        let memory = Memory::load(&path);
+        assert!(memory.parts.len() > 5, "{}", memory.parts.len());
+        for step in [1, 7, 300] {
+            let expected: Vec<u32> = (0..2000).step_by(step).collect();
+            assert_eq!(known(&memory, step), expected);
+        }
+        assert!(Cursor::new(&memory).get(b"directory/", &Identity::default()).is_none(), "before the first");
+        assert!(Cursor::new(&memory).get(b"directory/00001a", &Identity::default()).is_none(), "between two");
+        assert!(Cursor::new(&memory).get(b"e", &Identity::default()).is_none(), "after the last");
+
+        // As it was, but for one file in the middle.
+        let mut now: Vec<Known> = (0..2000).map(Known::Remembered).collect();
+        now[1000] = Known::of(reading(5000, 10));
+        let changed = record(&memory, &now).into_memory(Memory::load(&path));
+        let expected: Vec<u32> = (0..2000).filter(|number| *number != 1000).collect();
+        assert_eq!(known(&changed, 1), expected);
+
+        // Another file in the place of the one that is open is none of its business; one that is cut is.
+        let damaged = memory.parts[2].clone();
+        let mut bytes = fs::read(&path).unwrap();
+        let Content::File(_, start) = memory.content else { panic!("it was loaded from a file") };
+        bytes[usize::try_from(start + damaged.start).unwrap() + 9] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let lost = damaged.first_entry..damaged.first_entry + damaged.entries;
+        let expected: Vec<u32> = (0..2000).filter(|number| !lost.contains(&(*number as usize))).collect();
+        assert_eq!(known(&memory, 1), expected, "not believed though it was opened before");
+        let repaired = record(&memory, &now).into_memory(Memory::default());
+        assert_eq!(known(&repaired, 1).len(), expected.len() - 1, "what cannot be read any more is left out");
+    }
+
+    #[test]
+    fn a_foreign_file_is_empty_whatever_its_length() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("memory");
+        assert!(Memory::load(&path).is_empty(), "absent");
+        let file = File::create(&path).unwrap();
+        file.set_len(1 << 42).unwrap();
+        assert!(Memory::load(&path).is_empty(), "without the first words");
+        let huge = [&MAGIC[..], &u32::MAX.to_le_bytes(), &[0; 32]].concat();
+        fs::write(&path, &huge).unwrap();
+        assert!(Memory::load(&path).is_empty(), "a table longer than the file");
     }
 }
