@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use banger_proto::install::Install;
+use banger_proto::roots::Environment;
 use banger_proto::v1::{ListImagesRequest, ListKernelsRequest};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use crate::client::{Client, connect_running, installed};
 use crate::mode::{Mode, Wish};
-use crate::paths::{Environment, Paths};
+use crate::paths::Paths;
 
 const PATIENCE: Duration = Duration::from_millis(800);
 

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Once};
 
 use banger_proto::install::Install;
+use banger_proto::roots::Environment;
 use banger_proto::v1::{OwnerMaterial, Vm};
 
 use crate::client::installed::refuse_unless_owner;
@@ -13,7 +14,7 @@ use crate::error::CliError;
 use crate::git;
 use crate::known_hosts;
 use crate::mode::{Mode, Wish};
-use crate::paths::{Environment, Paths};
+use crate::paths::Paths;
 use crate::ui::Ui;
 
 /// What every command is given.

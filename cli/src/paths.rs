@@ -5,13 +5,11 @@
 //! state    $XDG_STATE_HOME/banger  (~/.local/state/banger)          bangerd.log, ssh/ key + known_hosts
 //! config   $XDG_CONFIG_HOME/banger (~/.config/banger)               config.toml
 //! ```
-//! bangerd applies the same rule. This module never repairs a directory that looks wrong: it refuses it.
+//! bangerd applies the same rule: [`banger_proto::roots`]. Nothing here repairs a directory that looks wrong: it is refused.
 
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use banger_proto::failure::{Classified, Kind};
+use banger_proto::roots::{self, Environment, RootsError};
 
 /// The roots the CLI uses.
 #[derive(Debug, Clone)]
@@ -24,104 +22,13 @@ pub struct Paths {
     pub config: PathBuf,
 }
 
-/// What the paths depend on.
-#[derive(Debug, Clone, Default)]
-pub struct Environment {
-    /// Who we are.
-    pub uid: u32,
-    /// $HOME.
-    pub home: Option<PathBuf>,
-    /// $XDG_RUNTIME_DIR, only if it is a directory of ours.
-    pub runtime_home: Option<PathBuf>,
-    /// $XDG_STATE_HOME.
-    pub state_home: Option<PathBuf>,
-    /// $XDG_CONFIG_HOME.
-    pub config_home: Option<PathBuf>,
-}
-
-/// Why a directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PathsError {
-    /// Neither $HOME nor the XDG variable is set.
-    #[error("cannot tell where to keep files: neither HOME nor {variable} is set to an absolute path")]
-    NoHome {
-        /// The variable that would decide.
-        variable: &'static str,
-    },
-    /// Somebody else could reach into it.
-    #[error("refusing to use {}: {problem}", path.display())]
-    Unsafe {
-        /// The directory.
-        path: PathBuf,
-        /// A clause.
-        problem: String,
-    },
-    /// It cannot be created or looked at.
-    #[error("cannot {attempt} {}", path.display())]
-    Io {
-        /// "create the directory" …
-        attempt: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-impl Classified for PathsError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::NoHome { .. } | Self::Io { .. } => Kind::HostNotReady,
-            Self::Unsafe { .. } => Kind::Refused,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NoHome { variable } => vec![format!("Set `HOME` or `{variable}` and try again.")],
-            Self::Unsafe { path, .. } => {
-                vec![format!("Look at it with `ls -ld {0}`, remove it and try again.", path.display())]
-            }
-            Self::Io { path, .. } => vec![format!("Check `ls -ld {}` and the directories above it.", path.display())],
-        }
-    }
-}
-
-impl Environment {
-    /// Reads the process's environment. Relative and empty values are ignored, as the XDG specification asks.
-    pub fn observe() -> Self {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let uid = rustix::process::getuid().as_raw();
-        let ours = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid);
-        Self {
-            uid,
-            home: absolute("HOME"),
-            runtime_home: absolute("XDG_RUNTIME_DIR").filter(ours),
-            state_home: absolute("XDG_STATE_HOME"),
-            config_home: absolute("XDG_CONFIG_HOME"),
-        }
-    }
-}
-
 impl Paths {
     /// The roots for this environment.
     ///
     /// # Errors
-    /// [`PathsError::NoHome`].
-    pub fn resolve(environment: &Environment) -> Result<Self, PathsError> {
-        let root = |xdg: &Option<PathBuf>, below_home: &str, variable: &'static str| match (xdg, &environment.home) {
-            (Some(xdg), _) => Ok(xdg.join("banger")),
-            (None, Some(home)) => Ok(home.join(below_home).join("banger")),
-            (None, None) => Err(PathsError::NoHome { variable }),
-        };
-        Ok(Self {
-            runtime: match &environment.runtime_home {
-                Some(home) => home.join("banger"),
-                None => PathBuf::from(format!("/tmp/banger-runtime-{}", environment.uid)),
-            },
-            state: root(&environment.state_home, ".local/state", "XDG_STATE_HOME")?,
-            config: root(&environment.config_home, ".config", "XDG_CONFIG_HOME")?,
-        })
+    /// [`RootsError::NoHome`].
+    pub fn resolve(environment: &Environment) -> Result<Self, RootsError> {
+        Ok(Self { runtime: environment.runtime(), state: environment.state()?, config: environment.config()? })
     }
 
     /// The daemon's gRPC socket.
@@ -152,57 +59,24 @@ impl Paths {
     /// Makes sure the runtime directory exists and nobody else can reach into it.
     ///
     /// # Errors
-    /// [`PathsError`]; a directory that looks wrong is never repaired: in /tmp anybody could have made it.
-    pub fn ensure_runtime(&self) -> Result<(), PathsError> {
-        ensure_directory(&self.runtime)?;
-        refuse_unless_private(&self.runtime)
+    /// As [`roots::ensure_private`].
+    pub fn ensure_runtime(&self) -> Result<(), RootsError> {
+        roots::ensure_private(&self.runtime)
     }
 
     /// Makes sure the directory of keys exists.
     ///
     /// # Errors
-    /// [`PathsError`].
-    pub fn ensure_ssh(&self) -> Result<(), PathsError> {
-        let directory = self.state.join("ssh");
-        ensure_directory(&directory)?;
-        refuse_unless_private(&directory)
+    /// As [`roots::ensure_private`].
+    pub fn ensure_ssh(&self) -> Result<(), RootsError> {
+        roots::ensure_private(&self.state.join("ssh"))
     }
-}
-
-fn ensure_directory(path: &Path) -> Result<(), PathsError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| PathsError::Io {
-        attempt: "create the directory",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Refuses a link, a directory of somebody else and one that others may enter.
-fn refuse_unless_private(path: &Path) -> Result<(), PathsError> {
-    let found = std::fs::symlink_metadata(path).map_err(|source| PathsError::Io {
-        attempt: "look at",
-        path: path.to_owned(),
-        source,
-    })?;
-    let uid = rustix::process::getuid().as_raw();
-    let problem = if found.is_symlink() {
-        "it is a symbolic link".to_owned()
-    } else if !found.is_dir() {
-        "it is not a directory".to_owned()
-    } else if found.uid() != uid {
-        format!("it belongs to uid {}, not to uid {uid}", found.uid())
-    } else if found.mode() & 0o777 != 0o700 {
-        format!("its mode is {:04o}, not 0700", found.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(PathsError::Unsafe { path: path.to_owned(), problem })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
 
     use super::*;
 
@@ -216,21 +90,5 @@ mod tests {
         let environment = Environment { runtime_home: Some("/run/user/1000".into()), ..environment };
         let paths = Paths::resolve(&environment).unwrap();
         assert_eq!(paths.socket(), Path::new("/run/user/1000/banger/bangerd.sock"));
-    }
-
-    #[test]
-    fn a_runtime_directory_others_could_use_is_refused() {
-        let scratch = tempfile::tempdir().unwrap();
-        let paths = |runtime: PathBuf| Paths { runtime, state: "/nowhere".into(), config: "/nowhere".into() };
-        let open = scratch.path().join("open");
-        std::fs::create_dir(&open).unwrap();
-        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o750)).unwrap();
-        assert!(paths(open).ensure_runtime().unwrap_err().to_string().contains("0750"));
-
-        let private = scratch.path().join("private");
-        paths(private.clone()).ensure_runtime().unwrap();
-        let link = scratch.path().join("link");
-        std::os::unix::fs::symlink(&private, &link).unwrap();
-        assert!(paths(link).ensure_runtime().unwrap_err().to_string().contains("symbolic link"));
     }
 }

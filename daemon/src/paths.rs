@@ -7,15 +7,15 @@
 //! config   $XDG_CONFIG_HOME/banger (~/.config/banger)               config.toml
 //! ```
 //! In system mode they are the fixed places of [`banger_proto::install`], made by `banger system install`.
-//! The CLI computes the runtime directory by the same rule to find the socket: [`runtime_directory`].
+//! The CLI computes the runtime directory by the same rule to find the socket: [`banger_proto::roots`].
 //! [`Paths::resolve`] is pure; [`ensure`](Paths::ensure) creates the roots and refuses unsafe ones.
 
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use banger_proto::failure::{Classified, Kind};
 use banger_proto::install;
+use banger_proto::roots::{self, Environment, RootsError};
 
 /// File name of the static binary that becomes PID 1 of every guest.
 const GUEST_BINARY_NAME: &str = "banger-guest";
@@ -31,96 +31,6 @@ pub struct Paths {
     pub cache: PathBuf,
     /// The user's configuration.
     pub config: PathBuf,
-}
-
-/// What the paths depend on.
-#[derive(Debug, Clone, Default)]
-pub struct Environment {
-    /// Who we are.
-    pub uid: u32,
-    /// $HOME.
-    pub home: Option<PathBuf>,
-    /// $XDG_RUNTIME_DIR, only if it is a directory of ours.
-    pub runtime_home: Option<PathBuf>,
-    /// $XDG_STATE_HOME.
-    pub state_home: Option<PathBuf>,
-    /// $XDG_CACHE_HOME.
-    pub cache_home: Option<PathBuf>,
-    /// $XDG_CONFIG_HOME.
-    pub config_home: Option<PathBuf>,
-}
-
-impl Environment {
-    /// Reads the process's environment. Relative and empty values are ignored, as the XDG specification asks.
-    pub fn observe() -> Self {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let uid = rustix::process::getuid().as_raw();
-        let ours = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid);
-        Self {
-            uid,
-            home: absolute("HOME"),
-            runtime_home: absolute("XDG_RUNTIME_DIR").filter(ours),
-            state_home: absolute("XDG_STATE_HOME"),
-            cache_home: absolute("XDG_CACHE_HOME"),
-            config_home: absolute("XDG_CONFIG_HOME"),
-        }
-    }
-}
-
-/// The runtime root. `runtime_home` is $XDG_RUNTIME_DIR if it is an existing directory owned by `uid`.
-pub fn runtime_directory(runtime_home: Option<&Path>, uid: u32) -> PathBuf {
-    match runtime_home {
-        Some(home) => home.join("banger"),
-        None => PathBuf::from(format!("/tmp/banger-runtime-{uid}")),
-    }
-}
-
-/// Why the roots cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PathsError {
-    /// Neither $HOME nor the XDG variable is set.
-    #[error("cannot tell where to keep files: neither HOME nor {variable} is set to an absolute path")]
-    NoHome {
-        /// The XDG variable that would decide.
-        variable: &'static str,
-    },
-    /// A root exists but somebody else could reach into it.
-    #[error("refusing to use {}: {problem}", path.display())]
-    Unsafe {
-        /// The root.
-        path: PathBuf,
-        /// What is wrong, as a clause.
-        problem: String,
-    },
-    /// A root cannot be created or looked at.
-    #[error("cannot {attempt} {}", path.display())]
-    Io {
-        /// "create the directory" …
-        attempt: &'static str,
-        /// The root.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-impl Classified for PathsError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::NoHome { .. } | Self::Io { .. } => Kind::HostNotReady,
-            Self::Unsafe { .. } => Kind::Refused,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NoHome { variable } => vec![format!("Set `HOME` or `{variable}` and try again.")],
-            Self::Unsafe { path, .. } => {
-                vec![format!("Look at it with `ls -ld {0}`, remove it and try again.", path.display())]
-            }
-            Self::Io { path, .. } => vec![format!("Check `ls -ld {}` and the directories above it.", path.display())],
-        }
-    }
 }
 
 /// `banger-guest` is nowhere to be found.
@@ -148,18 +58,13 @@ impl Paths {
     /// The roots for this environment.
     ///
     /// # Errors
-    /// [`PathsError::NoHome`].
-    pub fn resolve(environment: &Environment) -> Result<Self, PathsError> {
-        let root = |xdg: &Option<PathBuf>, below_home: &str, variable: &'static str| match (xdg, &environment.home) {
-            (Some(xdg), _) => Ok(xdg.join("banger")),
-            (None, Some(home)) => Ok(home.join(below_home).join("banger")),
-            (None, None) => Err(PathsError::NoHome { variable }),
-        };
+    /// [`RootsError::NoHome`].
+    pub fn resolve(environment: &Environment) -> Result<Self, RootsError> {
         Ok(Self {
-            runtime: runtime_directory(environment.runtime_home.as_deref(), environment.uid),
-            state: root(&environment.state_home, ".local/state", "XDG_STATE_HOME")?,
-            cache: root(&environment.cache_home, ".cache", "XDG_CACHE_HOME")?,
-            config: root(&environment.config_home, ".config", "XDG_CONFIG_HOME")?,
+            runtime: environment.runtime(),
+            state: environment.state()?,
+            cache: environment.cache()?,
+            config: environment.config()?,
         })
     }
 
@@ -176,19 +81,16 @@ impl Paths {
     /// Creates runtime, state and cache with mode 0700 and refuses any that is not ours alone.
     ///
     /// # Errors
-    /// [`PathsError`]. The runtime root is never repaired: in /tmp anybody could have made it.
-    pub fn ensure(&self) -> Result<(), PathsError> {
-        let uid = rustix::process::getuid().as_raw();
-        ensure_directory(&self.runtime)?;
-        refuse_unless_private(&self.runtime, uid)?;
+    /// [`RootsError`]. The runtime root is never repaired: in /tmp anybody could have made it.
+    pub fn ensure(&self) -> Result<(), RootsError> {
+        roots::ensure_private(&self.runtime)?;
         for root in [&self.state, &self.cache] {
-            ensure_directory(root)?;
+            roots::ensure_directory(root)?;
             // These lie in the user's home: a mode loosened by a restore or a copy is put right.
-            let io = |attempt| move |source| PathsError::Io { attempt, path: root.clone(), source };
+            let io = |attempt| move |source| RootsError::Io { attempt, path: root.clone(), source };
             let found = std::fs::metadata(root).map_err(io("look at"))?;
-            if found.uid() != uid {
-                let problem = format!("it belongs to uid {}, not to uid {uid}", found.uid());
-                return Err(PathsError::Unsafe { path: root.clone(), problem });
+            if let Some(problem) = roots::owned_by_another(&found) {
+                return Err(RootsError::Unsafe { path: root.clone(), problem });
             }
             if found.mode() & 0o077 != 0 {
                 std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o700))
@@ -275,74 +177,10 @@ fn guest_binary_candidates(named: Option<PathBuf>, executable: Option<&Path>) ->
     candidates
 }
 
-fn ensure_directory(path: &Path) -> Result<(), PathsError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| PathsError::Io {
-        attempt: "create the directory",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn refuse_unless_private(path: &Path, uid: u32) -> Result<(), PathsError> {
-    let found = std::fs::symlink_metadata(path).map_err(|source| PathsError::Io {
-        attempt: "look at",
-        path: path.to_owned(),
-        source,
-    })?;
-    let problem = if found.is_symlink() {
-        "it is a symbolic link".to_owned()
-    } else if !found.is_dir() {
-        "it is not a directory".to_owned()
-    } else if found.uid() != uid {
-        format!("it belongs to uid {}, not to uid {uid}", found.uid())
-    } else if found.mode() & 0o777 != 0o700 {
-        format!("its mode is {:04o}, not 0700", found.mode() & 0o7777)
-    } else {
-        return Ok(());
-    };
-    Err(PathsError::Unsafe { path: path.to_owned(), problem })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    fn environment() -> Environment {
-        Environment { uid: 1000, home: Some("/home/me".into()), ..Environment::default() }
-    }
-
-    #[test]
-    fn home_decides_where_no_xdg_variable_does() {
-        let paths = Paths::resolve(&environment()).unwrap();
-        assert_eq!(paths.runtime, Path::new("/tmp/banger-runtime-1000"));
-        assert_eq!(paths.state, Path::new("/home/me/.local/state/banger"));
-        assert_eq!(paths.cache, Path::new("/home/me/.cache/banger"));
-        assert_eq!(paths.config, Path::new("/home/me/.config/banger"));
-    }
-
-    #[test]
-    fn xdg_variables_win_over_home() {
-        let paths = Paths::resolve(&Environment {
-            runtime_home: Some("/run/user/1000".into()),
-            state_home: Some("/s".into()),
-            cache_home: Some("/c".into()),
-            config_home: Some("/g".into()),
-            ..environment()
-        })
-        .unwrap();
-        assert_eq!(paths.socket(), Path::new("/run/user/1000/banger/bangerd.sock"));
-        assert_eq!(
-            (paths.state, paths.cache, paths.config),
-            ("/s/banger".into(), "/c/banger".into(), "/g/banger".into())
-        );
-    }
-
-    #[test]
-    fn without_home_the_missing_variable_is_named() {
-        let error = Paths::resolve(&Environment::default()).expect_err("no home");
-        assert!(error.to_string().contains("XDG_STATE_HOME"), "{error}");
-    }
 
     #[test]
     fn a_runtime_root_that_others_could_use_is_refused() {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use banger_proto::failure::{Classified, Failure, Kind};
 use banger_proto::install::Install;
+use banger_proto::roots::Environment;
 use rustix::fs::Mode as FileMode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ use crate::notify;
 use crate::oci::cache::Prune;
 use crate::oci::settings::Settings;
 use crate::operation::Operations;
-use crate::paths::{Environment, Paths};
+use crate::paths::Paths;
 use crate::platform::Platform;
 use crate::platform::firecracker::FirecrackerPlatform;
 use crate::platform::qemu::QemuPlatform;

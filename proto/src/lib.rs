@@ -2,7 +2,7 @@
 //!
 //! Wire types are in [`v1`] (CLI ↔ daemon), [`guest`] (host ↔ guest) and [`root`] (daemon ↔ helper);
 //! they stop at each program's edge. [`names`] are what untrusted text is parsed into.
-//! This crate imports no other banger crate, and never does I/O but for reading the `install` metadata.
+//! This crate imports no other banger crate, and never does I/O but for reading the `install` metadata and making the `roots`.
 
 pub mod failure;
 pub mod frame;
@@ -10,6 +10,8 @@ pub mod guest_contract;
 #[cfg(feature = "install")]
 pub mod install;
 pub mod names;
+#[cfg(feature = "roots")]
+pub mod roots;
 pub mod size;
 pub mod version;
 

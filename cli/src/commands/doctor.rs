@@ -4,6 +4,7 @@ use std::path::Path;
 
 use banger_proto::failure::{Classified, Failure};
 use banger_proto::install::Install;
+use banger_proto::roots::Environment;
 use banger_proto::v1::DoctorRequest;
 use banger_proto::version::VERSION;
 use clap::Args;
@@ -17,7 +18,7 @@ use crate::install::host::Host as ThisHost;
 use crate::install::observe::observe;
 use crate::install::services::Observed;
 use crate::mode::Mode;
-use crate::paths::{Environment, Paths};
+use crate::paths::Paths;
 use crate::sizing::{Flags, Host, Sized, resolve};
 use crate::view::doctor::{DoctorView, Row, Verdict, failed, render};
 

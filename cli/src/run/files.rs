@@ -2,6 +2,7 @@
 //! What is in the files is never told.
 
 use banger_proto::failure::Kind;
+use banger_proto::roots::Environment;
 use banger_proto::v1::{GetVmRequest, Vm, VmState};
 use banger_sync::files::{self, Files, Guest, Wanted};
 use banger_sync::receiver::deliver_command;
@@ -11,7 +12,6 @@ use super::reach;
 use crate::client::Client;
 use crate::context::Context;
 use crate::error::{CliError, OrFail as _};
-use crate::paths::Environment;
 use crate::ui::progress::Unit;
 use crate::view::files::FilesView;
 
