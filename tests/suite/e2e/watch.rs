@@ -83,6 +83,7 @@ fn a_session_in_the_background_survives_stop_and_start() {
     repository.write("hello.txt", b"while it was off\n");
     env.banger(["vm", "start", "box"]).limit(PATIENCE).finish().ok();
     until("it goes on by itself", PATIENCE, || exec(&env, "box", &["cat", "hello.txt"]).text() == "while it was off\n");
+    reboots(&env, &repository);
     env.banger(["vm", "workspace", "pause", "box"]).finish().ok();
     env.banger(["vm", "workspace", "flush", "box"]).finish().refused(4, &["paused", "resume"]);
     env.banger(["vm", "workspace", "resume", "box"]).finish().ok();
@@ -92,6 +93,23 @@ fn a_session_in_the_background_survives_stop_and_start() {
     env.banger(["vm", "workspace", "flush", "box"]).finish().refused(3, &["box"]);
     env.banger(["vm", "delete", "box"]).finish().ok();
     env.assert_nothing_left();
+}
+
+/// From inside; nobody tells the session.
+fn reboots(env: &Env, repository: &Repository) {
+    let boot_id = || {
+        let words = ["vm", "exec", "box", "--", "cat", "/proc/sys/kernel/random/boot_id"];
+        let asked = env.banger(words).limit(PATIENCE).finish();
+        (asked.code() == 0).then(|| asked.text())
+    };
+    let before = boot_id().expect("the guest is there");
+    // systemd hears nobody while it is booting itself.
+    until("it may be told to reboot", PATIENCE, || {
+        env.banger(["vm", "exec", "box", "--", "reboot"]).limit(PATIENCE).finish().code() == 0
+    });
+    until("it boots anew", PATIENCE, || boot_id().is_some_and(|now| now != before));
+    repository.write("hello.txt", b"after a reboot\n");
+    until("it goes on by itself", PATIENCE, || exec(env, "box", &["cat", "hello.txt"]).text() == "after a reboot\n");
 }
 
 #[test]
