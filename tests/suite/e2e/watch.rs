@@ -96,7 +96,7 @@ fn a_session_in_the_background_survives_stop_and_start() {
 }
 
 /// From inside; nobody tells the session.
-fn reboots(env: &Env, repository: &Repository) {
+fn reboots(env: &Env, repository: &Repository<'_>) {
     let boot_id = || {
         let words = ["vm", "exec", "box", "--", "cat", "/proc/sys/kernel/random/boot_id"];
         let asked = env.banger(words).limit(PATIENCE).finish();
